@@ -1,0 +1,61 @@
+//! Activations: what the layers of a network answer to stimuli.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+
+use super::tensor::{Tensor, TensorFile};
+use crate::engine::stage::{Artifact, Files};
+
+/// The answers of some layers to the same stimuli.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activations {
+    /// Number of stimuli.
+    pub count: usize,
+    /// The label of each stimulus (its manifold or class); empty where there are none.
+    pub labels: Vec<u32>,
+    /// The layers, from the input on.
+    pub layers: Vec<Layer>,
+}
+
+/// The answers of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Its name, such as `layer2.1`.
+    pub name: String,
+    /// Units.
+    pub features: usize,
+    /// Answers, stimulus by stimulus.
+    pub values: Vec<f32>,
+}
+
+const FILE: &str = "activations.safetensors";
+
+impl Artifact for Activations {
+    const TYPE: &'static str = "activations";
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
+        let mut file = TensorFile::about(json!({ "layers": names }))
+            .with("labels", Tensor::u32(self.labels.clone()));
+        for layer in &self.layers {
+            let shape = [self.count, layer.features];
+            file = file.with(&layer.name, Tensor::f32(&shape, layer.values.clone()));
+        }
+        file.save(&folder.join(FILE))
+    }
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let mut file = TensorFile::load(files.path(FILE)?)?;
+        let names: Vec<String> = serde_json::from_value(file.about["layers"].clone())
+            .context("activations name their layers")?;
+        let labels = file.take_u32("labels")?;
+        let mut layers = Vec::new();
+        let mut count = None;
+        for name in names {
+            let ([rows, features], values) = file.take_f32(&name)?;
+            ensure!(*count.get_or_insert(rows) == rows, "layer `{name}` has other stimuli");
+            layers.push(Layer { name, features, values });
+        }
+        Ok(Self { count: count.unwrap_or(0), labels, layers })
+    }
+}

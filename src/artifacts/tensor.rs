@@ -1,0 +1,198 @@
+//! Tensors in a `.safetensors` file, with at most one metadata entry.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use safetensors::{Dtype, SafeTensors, View};
+use serde_json::Value as Json;
+
+use crate::store::files;
+
+/// A dense tensor, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Length of each dimension.
+    pub shape: Vec<usize>,
+    /// The numbers.
+    pub data: Data,
+}
+
+/// The numbers of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 64-bit floats.
+    F64(Vec<f64>),
+    /// 32-bit whole numbers.
+    U32(Vec<u32>),
+}
+
+impl Tensor {
+    /// A tensor of 32-bit floats.
+    pub fn f32(shape: &[usize], data: Vec<f32>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
+        Self { shape: shape.to_vec(), data: Data::F32(data) }
+    }
+
+    /// A tensor of 64-bit floats.
+    pub fn f64(shape: &[usize], data: Vec<f64>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
+        Self { shape: shape.to_vec(), data: Data::F64(data) }
+    }
+
+    /// A vector of whole numbers.
+    pub fn u32(data: Vec<u32>) -> Self {
+        Self { shape: vec![data.len()], data: Data::U32(data) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::F32(data) => bytemuck::cast_slice(data),
+            Data::F64(data) => bytemuck::cast_slice(data),
+            Data::U32(data) => bytemuck::cast_slice(data),
+        }
+    }
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        match self.data {
+            Data::F32(_) => Dtype::F32,
+            Data::F64(_) => Dtype::F64,
+            Data::U32(_) => Dtype::U32,
+        }
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes().into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes().len()
+    }
+}
+
+/// Tensors by name, and what else there is to say about them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorFile {
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Plain data beside them; `null` where there is none.
+    pub about: Json,
+}
+
+/// The one metadata key: the format keeps no order among several.
+const ABOUT: &str = "about";
+
+impl TensorFile {
+    /// Begins a file with what there is to say about its tensors.
+    pub fn about(about: Json) -> Self {
+        Self { tensors: BTreeMap::new(), about }
+    }
+
+    /// Adds a tensor.
+    #[must_use]
+    pub fn with(mut self, name: &str, tensor: Tensor) -> Self {
+        self.tensors.insert(name.to_owned(), tensor);
+        self
+    }
+
+    /// Writes the file.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_types, reason = "the crate asks for it; it holds one entry")]
+        let about = (!self.about.is_null())
+            .then(|| std::collections::HashMap::from([(ABOUT.to_owned(), self.about.to_string())]));
+        let bytes = safetensors::serialize(&self.tensors, about)?;
+        Ok(files::write(path, &bytes)?)
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let bytes = files::read(path)?;
+        let name = || path.display().to_string();
+        let (_, header) = SafeTensors::read_metadata(&bytes).with_context(name)?;
+        let about = match header.metadata().as_ref().and_then(|m| m.get(ABOUT)) {
+            Some(text) => serde_json::from_str(text).with_context(name)?,
+            None => Json::Null,
+        };
+        let views = SafeTensors::deserialize(&bytes).with_context(name)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in views.tensors() {
+            let bytes = view.data();
+            let data = match view.dtype() {
+                Dtype::F32 => Data::F32(bytemuck::pod_collect_to_vec(bytes)),
+                Dtype::F64 => Data::F64(bytemuck::pod_collect_to_vec(bytes)),
+                Dtype::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
+                other => bail!("tensor `{name}` is {other:?}; F32, F64 and U32 can be read"),
+            };
+            tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
+        }
+        Ok(Self { tensors, about })
+    }
+
+    fn take(&mut self, name: &str) -> anyhow::Result<Tensor> {
+        self.tensors.remove(name).ok_or_else(|| anyhow!("there is no tensor `{name}`"))
+    }
+
+    /// Takes a tensor of 32-bit floats with as many dimensions as asked for.
+    pub fn take_f32<const N: usize>(
+        &mut self,
+        name: &str,
+    ) -> anyhow::Result<([usize; N], Vec<f32>)> {
+        let tensor = self.take(name)?;
+        let Data::F32(data) = tensor.data else { bail!("tensor `{name}` is not F32") };
+        Ok((dimensions(name, &tensor.shape)?, data))
+    }
+
+    /// Takes a tensor of 64-bit floats with as many dimensions as asked for.
+    pub fn take_f64<const N: usize>(
+        &mut self,
+        name: &str,
+    ) -> anyhow::Result<([usize; N], Vec<f64>)> {
+        let tensor = self.take(name)?;
+        let Data::F64(data) = tensor.data else { bail!("tensor `{name}` is not F64") };
+        Ok((dimensions(name, &tensor.shape)?, data))
+    }
+
+    /// Takes a vector of whole numbers.
+    pub fn take_u32(&mut self, name: &str) -> anyhow::Result<Vec<u32>> {
+        match self.take(name)?.data {
+            Data::U32(data) => Ok(data),
+            Data::F32(_) | Data::F64(_) => bail!("tensor `{name}` is not U32"),
+        }
+    }
+}
+
+fn dimensions<const N: usize>(name: &str, shape: &[usize]) -> anyhow::Result<[usize; N]> {
+    ensure!(shape.len() == N, "tensor `{name}` has {} dimensions, not {N}", shape.len());
+    Ok(shape.try_into().expect("the length was checked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_the_bytes_repeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.safetensors");
+        let file = TensorFile::about(json!({ "b": 1, "a": [0.5] }))
+            .with("x", Tensor::f32(&[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+            .with("y", Tensor::f64(&[1], vec![0.1]))
+            .with("z", Tensor::u32(vec![7, 8]));
+        file.save(&path).unwrap();
+        let first = files::read(&path).unwrap();
+        let mut back = TensorFile::load(&path).unwrap();
+        assert_eq!(back, file);
+        back.save(&path).unwrap();
+        assert_eq!(files::read(&path).unwrap(), first);
+        assert_eq!(back.take_f32::<2>("x").unwrap().0, [2, 3]);
+        assert!(back.take_f64::<2>("y").is_err() && back.take_u32("w").is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! `wavecrest log`: past runs, newest first.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::workspace::Workspace;
+use super::{CliError, print};
+use crate::store::runs::{Outcome, Run};
+use crate::ui::words;
+
+/// Arguments of `log`.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Show at most this many runs
+    #[arg(short = 'n', long, default_value_t = 20)]
+    limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists past runs.
+pub fn log(args: &LogArgs, cache: Option<&Path>) -> Result<(), CliError> {
+    let workspace = Workspace::of(Path::new("."), cache)?;
+    let mut runs = workspace.store.runs()?;
+    runs.truncate(args.limit);
+    if args.json {
+        let text = serde_json::to_string_pretty(&runs).expect("runs are plain data");
+        return print(&(text + "\n"));
+    }
+    if runs.is_empty() {
+        return print("no runs yet\n");
+    }
+    print(&runs.iter().map(line).collect::<String>())
+}
+
+fn line(run: &Run) -> String {
+    let outcome = match run.outcome {
+        Outcome::Unfinished => "unfinished",
+        Outcome::Done => "done",
+        Outcome::Failed => "failed",
+        Outcome::Interrupted => "interrupted",
+    };
+    let took = run.seconds.map_or("-".to_owned(), words::duration);
+    let commit = run.commit.as_deref().unwrap_or("-");
+    let commit = &commit[..commit.len().min(12)];
+    let overlays = run.overlays.join(" ");
+    format!(
+        "{}  {outcome:11} {took:>12}  {} run, {} cached, {} failed  {commit}  {} {overlays}\n",
+        &run.started[..run.started.len().min(19)],
+        run.computed,
+        run.cached,
+        run.failed,
+        run.file,
+    )
+}

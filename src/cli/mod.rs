@@ -1,0 +1,107 @@
+//! The command line: one command a file.
+
+pub mod check;
+pub mod error;
+pub mod graph;
+pub mod kinds;
+pub mod log;
+pub mod page;
+pub mod plan;
+pub mod reports;
+pub mod run;
+pub mod schema;
+pub mod show;
+pub mod table;
+pub mod worker;
+pub mod workspace;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use error::CliError;
+
+/// Runs experiments described in TOML, and reruns only what changed.
+#[derive(Debug, Parser)]
+#[command(name = "wavecrest", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Folder of cached results [default: `cache` beside the nearest Cargo.toml or `cache` above FILE]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compute what is not cached, then write tables and figures to reports/NAME
+    Run(run::RunArgs),
+    /// Report every mistake in an experiment, and run nothing
+    Check(ExperimentArgs),
+    /// Show what would run and why, and what is cached; change nothing
+    Plan(plan::PlanArgs),
+    /// Print the tables of an experiment from cached results
+    Table(table::TableArgs),
+    /// Print the graph of an experiment
+    Graph(graph::GraphArgs),
+    /// Show one result: what made it, and what it is
+    Show(show::ShowArgs),
+    /// List past runs
+    Log(log::LogArgs),
+    /// List the kinds of stages, or explain one
+    Kinds(kinds::KindsArgs),
+    /// Print the JSON Schema of experiment files, for editors
+    Schema,
+    #[command(hide = true)]
+    Worker,
+}
+
+/// An experiment and the layers over it.
+#[derive(Clone, Debug, Args)]
+pub struct ExperimentArgs {
+    /// The experiment, a TOML file
+    file: PathBuf,
+    /// Lay the profile NAME of the file over it
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Override one value, such as stages.probe.epochs=30; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+/// Runs a command.
+pub fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let cache = cli.cache.as_deref();
+    match cli.command {
+        Command::Run(args) => run::run(&args, cache),
+        Command::Check(args) => check::check(&args),
+        Command::Plan(args) => plan::plan(&args, cache),
+        Command::Table(args) => table::table(&args, cache),
+        Command::Graph(args) => graph::graph(&args, cache),
+        Command::Show(args) => show::show(&args, cache),
+        Command::Log(args) => log::log(&args, cache),
+        Command::Kinds(args) => kinds::kinds(&args),
+        Command::Schema => schema::schema(),
+        Command::Worker => worker::worker(),
+    }
+}
+
+/// Says what went wrong; a closed pipe is nothing to speak of.
+pub fn explain(error: &CliError) {
+    let text = error.to_string();
+    if !text.is_empty() {
+        drop(writeln!(io::stderr(), "{}", text.trim_end()));
+    }
+}
+
+/// Writes data to standard output; a reader that has seen enough is no error.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::Failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,67 @@
+//! What the page of an experiment says besides its figures and tables.
+
+use std::collections::BTreeSet;
+
+use crate::plan::Plan;
+use crate::report::page::{Listing, Page, PageHeader};
+use crate::store::Record;
+use crate::store::record::Provenance;
+use crate::ui::words;
+
+/// Gathers the page's head, stages and provenance from the records that are there.
+pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
+    let made: Vec<&Provenance> = records.iter().flatten().map(|r| &r.provenance).collect();
+    let seconds: f64 = made.iter().map(|p| p.seconds).sum();
+    let distinct = |f: &dyn Fn(&Provenance) -> String| -> String {
+        let values: BTreeSet<String> = made.iter().map(|p| f(p)).collect();
+        values.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let mut times: Vec<&str> = made.iter().map(|p| p.started.as_str()).collect();
+    times.sort_unstable();
+    let day = |at: Option<&&str>| at.and_then(|t| t.get(..10)).unwrap_or_default().to_owned();
+    let experiment = &plan.experiment;
+    let binary = |p: &Provenance| {
+        let hash = p.binary.map_or("unknown".to_owned(), |hash| hash.short());
+        format!("wavecrest {} (binary {hash})", p.program)
+    };
+    Page {
+        header: PageHeader {
+            title: experiment.name.clone(),
+            about: experiment.about.clone(),
+            facts: vec![
+                day(times.last()),
+                words::count(plan.graph.len(), "node"),
+                format!("{} of computing", words::duration(seconds)),
+            ],
+        },
+        stages: stages(plan, records),
+        provenance: vec![
+            ("experiment".into(), experiment.file.display().to_string()),
+            ("root seed".into(), experiment.seed.to_string()),
+            ("program".into(), distinct(&binary)),
+            ("commit".into(), distinct(&|p| p.commit.clone().unwrap_or("none".into()))),
+            ("machine".into(), distinct(&|p| p.host.clone())),
+            ("computed".into(), format!("{} to {}", day(times.first()), day(times.last()))),
+        ],
+        ..Page::default()
+    }
+}
+
+fn stages(plan: &Plan, records: &[Option<Record>]) -> Listing {
+    let row = |stage: &crate::spec::experiment::StageEntry| {
+        let ids: Vec<_> = plan.graph.instances(&stage.name).collect();
+        let made = ids.iter().filter_map(|id| records[id.index()].as_ref());
+        let seconds: f64 = made.map(|r| r.provenance.seconds).sum();
+        vec![
+            stage.name.clone(),
+            stage.kind.clone(),
+            ids.len().to_string(),
+            words::duration(seconds),
+            stage.about.clone().unwrap_or_default(),
+        ]
+    };
+    Listing {
+        headers: ["stage", "kind", "instances", "computing", "about"].map(String::from).to_vec(),
+        rows: plan.experiment.stages.iter().map(row).collect(),
+    }
+}

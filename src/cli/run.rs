@@ -1,0 +1,164 @@
+//! `wavecrest run`: compute what is not cached, then write the reports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::Args;
+use jiff::Timestamp;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::workspace::{Workspace, planned};
+use super::{CliError, ExperimentArgs, explain, reports};
+use crate::engine::executor::Processes;
+use crate::engine::run::{self as engine, Options, Results};
+use crate::plan::Plan;
+use crate::store::runs::{Outcome, Run};
+use crate::ui::{self, words};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// CPU threads, all stages together [default: one for each core]
+    #[arg(short = 'j', long, value_name = "N")]
+    threads: Option<usize>,
+    /// After a failure, go on with everything that does not depend on it
+    #[arg(short = 'k', long)]
+    keep_going: bool,
+}
+
+/// Runs an experiment.
+pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
+    let since = Instant::now();
+    let (plan, _) = planned(&args.experiment)?;
+    let workspace = Workspace::of(&args.experiment.file, cache)?;
+    let interrupt = interrupts()?;
+    let mut run = begin(args, &plan);
+    workspace.store.write_run(&run)?;
+    let options = Options {
+        run: run.id.clone(),
+        threads: args.threads.unwrap_or_else(cores).max(1),
+        keep_going: args.keep_going,
+        host: run.host.clone(),
+        commit: run.commit.clone(),
+    };
+    let mut display = ui::display(&plan.graph);
+    // candle's pool for element-wise operations spins, and knows nothing of a slot's threads.
+    let executor = Processes::of_this_program().with("CANDLE_NUM_THREADS", "1");
+    let results =
+        engine::run(&plan.graph, &workspace.store, &executor, &options, &interrupt, &mut |event| {
+            display.event(event);
+        });
+    display.finish();
+    drop(display);
+    end(&mut run, &plan, &results, since);
+    workspace.store.write_run(&run)?;
+    let written = reports::write(&plan, &results.records, &workspace)?;
+    conclude(&plan, &results, &written, since)
+}
+
+/// Raises a flag on the first Ctrl-C, and ends the program at once on the second.
+fn interrupts() -> Result<Arc<AtomicBool>, CliError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
+    }
+    Ok(flag)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn begin(args: &RunArgs, plan: &Plan) -> Run {
+    let now = Timestamp::now();
+    let profile = args.experiment.profile.iter().map(|p| format!("--profile {p}"));
+    let set = args.experiment.set.iter().map(|s| format!("--set {s}"));
+    Run {
+        id: format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id()),
+        experiment: plan.experiment.name.clone(),
+        file: args.experiment.file.display().to_string(),
+        overlays: profile.chain(set).collect(),
+        started: now.to_string(),
+        seconds: None,
+        outcome: Outcome::Unfinished,
+        computed: 0,
+        cached: 0,
+        failed: 0,
+        host: host(),
+        commit: commit(&plan.experiment.folder),
+        nodes: BTreeMap::new(),
+    }
+}
+
+fn end(run: &mut Run, plan: &Plan, results: &Results, since: Instant) {
+    run.seconds = Some(since.elapsed().as_secs_f64());
+    run.outcome = match (results.interrupted, results.failures.is_empty()) {
+        (true, _) => Outcome::Interrupted,
+        (false, true) => Outcome::Done,
+        (false, false) => Outcome::Failed,
+    };
+    run.computed = results.computed;
+    run.cached = results.cached;
+    run.failed = results.failures.len();
+    for id in plan.graph.ids() {
+        if let Some(record) = &results.records[id.index()] {
+            run.nodes.insert(plan.graph.node(id).name.clone(), record.key);
+        }
+    }
+}
+
+fn conclude(
+    plan: &Plan,
+    results: &Results,
+    written: &reports::Written,
+    since: Instant,
+) -> Result<(), CliError> {
+    let mut summary =
+        format!("{}: {} run, {} cached", plan.experiment.name, results.computed, results.cached);
+    for (count, what) in [(results.failures.len(), "failed"), (results.skipped, "skipped")] {
+        if count > 0 {
+            summary += &format!(", {count} {what}");
+        }
+    }
+    summary +=
+        &format!(" in {}\n{}", words::duration(since.elapsed().as_secs_f64()), written.words());
+    if results.interrupted {
+        let hint = "interrupted; what is computed is kept, and the same command goes on from there";
+        return Err(CliError::Interrupted(format!("{summary}\n{hint}")));
+    }
+    if results.failures.is_empty() {
+        // Said on standard error, as all that is no data.
+        explain(&CliError::Failed(summary));
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (id, failure) in &results.failures {
+        text += &format!("{}\n", words::failure(&plan.graph.node(*id).name, failure));
+    }
+    Err(CliError::Failed(text + &summary))
+}
+
+fn host() -> String {
+    let name = crate::store::files::read_text("/proc/sys/kernel/hostname".as_ref());
+    name.map_or("unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The commit of the repository that holds a folder, with `+` where files differ from it.
+fn commit(folder: &Path) -> Option<String> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changed.is_empty() { commit } else { commit + "+" })
+}

@@ -1,0 +1,127 @@
+//! `wavecrest schema`: the JSON Schema of experiment files, for editors.
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value as Json, json};
+
+use super::{CliError, print};
+use crate::engine::kind::Kind;
+use crate::report::figures::FigureSpec;
+use crate::report::tables::TableSpec;
+use crate::stages::KINDS;
+
+/// Prints the schema.
+pub fn schema() -> Result<(), CliError> {
+    let text =
+        serde_json::to_string_pretty(&sorted(&experiment())).expect("a schema is plain data");
+    print(&(text + "\n"))
+}
+
+fn experiment() -> Json {
+    let stages: Vec<Json> = KINDS.0.iter().map(stage).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Wavecrest experiment",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["experiment", "stages"],
+        "properties": {
+            "experiment": {
+                "description": "What the experiment is called and where its randomness starts.",
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["name"],
+                "properties": {
+                    "name": { "type": "string", "description": "Names the folder of its reports.", "pattern": "^[A-Za-z0-9_-]{1,100}$" },
+                    "about": { "type": "string", "description": "One sentence on its purpose." },
+                    "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "The root seed, mixed into every stage's own." }
+                }
+            },
+            "axes": {
+                "description": "Named sweeps. A stage has one instance for each combination of the axes that it, or anything it depends on, names.",
+                "type": "object",
+                "additionalProperties": { "oneOf": [
+                    { "type": "array", "minItems": 1 },
+                    { "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": {
+                        "range": { "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 2, "description": "Whole numbers from the first up to, not including, the second." },
+                        "linspace": { "type": "array", "items": { "type": "number" }, "minItems": 3, "maxItems": 3, "description": "First, last, and how many numbers at equal steps." },
+                        "logspace": { "type": "array", "items": { "type": "number" }, "minItems": 3, "maxItems": 3, "description": "First, last, and how many numbers at equal ratios." }
+                    } }
+                ] }
+            },
+            "stages": {
+                "description": "The stages, by name. A value that begins with `@` is the output of another stage.",
+                "type": "object",
+                "additionalProperties": { "oneOf": stages }
+            },
+            "tables": { "description": "Tables over the results.", "type": "object", "additionalProperties": inlined::<TableSpec>() },
+            "figures": { "description": "Figures over the results.", "type": "object", "additionalProperties": inlined::<FigureSpec>() },
+            "profiles": {
+                "description": "Values laid over the file by `--profile NAME`.",
+                "type": "object",
+                "additionalProperties": { "type": "object" }
+            }
+        }
+    })
+}
+
+fn stage(kind: &Kind) -> Json {
+    let mut schema = kind.schema();
+    let map = schema.as_object_mut().expect("parameters are a table");
+    map.remove("$schema");
+    map.insert("title".into(), kind.name.into());
+    let properties = map.entry("properties").or_insert_with(|| json!({}));
+    let properties = properties.as_object_mut().expect("properties are a table");
+    for schema in properties.values_mut() {
+        *schema = or_placeholder(schema.take());
+    }
+    properties.insert("kind".into(), json!({ "const": kind.name }));
+    properties.insert(
+        "about".into(),
+        json!({ "type": "string", "description": "One sentence on its purpose." }),
+    );
+    properties.insert("resources".into(), json!({
+        "description": "What a node occupies while it runs; never part of its identity.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": { "cpu": { "type": "integer", "minimum": 1, "description": "CPU threads; as many as are free where absent." } }
+    }));
+    let required = map.entry("required").or_insert_with(|| json!([]));
+    required.as_array_mut().expect("required is a list").push("kind".into());
+    schema
+}
+
+/// A parameter, or a string that holds a placeholder for it.
+fn or_placeholder(mut schema: Json) -> Json {
+    if schema["type"] == "string" {
+        return schema;
+    }
+    let mut outer = Map::new();
+    for key in ["description", "default"] {
+        if let Some(value) = schema.as_object_mut().and_then(|map| map.remove(key)) {
+            outer.insert(key.into(), value);
+        }
+    }
+    let placeholder = json!({ "type": "string", "pattern": "\\$\\{.+\\}" });
+    outer.insert("anyOf".into(), json!([schema, placeholder]));
+    Json::Object(outer)
+}
+
+fn inlined<T: JsonSchema>() -> Json {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    schema.as_object_mut().expect("a table's schema").remove("$schema");
+    schema
+}
+
+/// Sorts every table by key, so that the text does not depend on how the map keeps its order.
+fn sorted(value: &Json) -> Json {
+    match value {
+        Json::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Json::Object(entries.into_iter().collect())
+        }
+        Json::Array(items) => Json::Array(items.iter().map(sorted).collect()),
+        plain => plain.clone(),
+    }
+}

@@ -1,0 +1,127 @@
+//! `wavecrest show`: one result, what made it and what it is.
+
+use std::path::Path;
+
+use clap::Args;
+use serde_json::Value as Json;
+
+use super::workspace::{Workspace, node, planned};
+use super::{CliError, ExperimentArgs, print};
+use crate::engine::graph::NodeId;
+use crate::engine::parameter::{INPUT, PATH, SEED};
+use crate::engine::status::{Status, survey};
+use crate::plan::Plan;
+use crate::store::{Record, Store};
+use crate::ui::words;
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// A node, such as 'probe[source=waves,replicate=0]', or the beginning of its key
+    node: String,
+    /// Print the record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows one result.
+pub fn show(args: &ShowArgs, cache: Option<&Path>) -> Result<(), CliError> {
+    let (plan, _) = planned(&args.experiment)?;
+    let workspace = Workspace::of(&args.experiment.file, cache)?;
+    let statuses = survey(&plan.graph, &workspace.store);
+    let key = |id: NodeId| match &statuses[id.index()] {
+        Status::Cached(record) => Some(record.key.to_hex()),
+        Status::Missing(key) => Some(key.to_hex()),
+        Status::Waiting(_) => None,
+    };
+    let id = node(&plan, &key, &args.node)?;
+    let Some(record) = statuses[id.index()].record() else {
+        let name = &plan.graph.node(id).name;
+        let file = args.experiment.file.display();
+        let text =
+            format!("`{name}` has no result yet\n  hint: `wavecrest run {file}` computes it");
+        return Err(CliError::Failed(text));
+    };
+    if args.json {
+        let text = serde_json::to_string_pretty(record).expect("a record is plain data");
+        return print(&(text + "\n"));
+    }
+    print(&describe(&plan, id, record, &workspace.store))
+}
+
+fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
+    let from = &record.provenance;
+    let mut text = format!(
+        "{}\n  kind      {} (version {})\n  key       {}\n",
+        plan.graph.node(id).name,
+        record.kind,
+        record.version,
+        record.key.to_hex()
+    );
+    let memory = from.peak_memory.map_or(String::new(), |m| format!(", {} peak", words::bytes(m)));
+    text += &format!(
+        "  made      {} on {} in {} on {}{memory}\n",
+        from.started.get(..19).unwrap_or(&from.started),
+        from.host,
+        words::duration(from.seconds),
+        words::count(from.threads, "thread"),
+    );
+    let binary = from.binary.map_or("unknown".to_owned(), |hash| hash.short());
+    let commit = from.commit.as_deref().unwrap_or("none");
+    text += &format!("  by        wavecrest {} (binary {binary}), commit {commit}\n", from.program);
+    text += &format!("  run       {} as {}\n", from.run, from.node);
+    text += &format!("  log       {}\n", store.root().join(&from.log).display());
+    text += "parameters\n";
+    for (name, value) in record.parameters.as_object().into_iter().flatten() {
+        text += &format!("  {name} = {}\n", parameter(value));
+    }
+    if !record.inputs.is_empty() {
+        text += "inputs\n";
+        for (edge, hash) in &record.inputs {
+            text += &format!("  {edge}  {}\n", hash.short());
+        }
+    }
+    text += "outputs\n";
+    for (name, artifact) in &record.outputs {
+        text += &format!(
+            "  {name}  {}  {}  {}\n",
+            artifact.kind,
+            words::bytes(artifact.bytes()),
+            artifact.hash.short()
+        );
+        for file in &artifact.files {
+            text += &format!("    {}  {}\n", file.path, store.object(&file.hash).display());
+        }
+    }
+    if !record.metrics.is_empty() {
+        text += "metrics\n";
+        for (name, value) in &record.metrics {
+            text += &format!("  {name}  {value}\n");
+        }
+    }
+    text
+}
+
+/// Writes a parameter as it would stand in TOML.
+fn parameter(value: &Json) -> String {
+    if let Some(edge) = value.get(INPUT).and_then(Json::as_str) {
+        return format!("\"{edge}\"");
+    }
+    if let Some(path) = value.get(PATH) {
+        let hash = value["hash"].as_str().unwrap_or_default();
+        return format!("{path} (content {})", &hash[..hash.len().min(12)]);
+    }
+    if let Some(seed) = value.get(SEED) {
+        return format!("{seed} (resolved)");
+    }
+    match value {
+        Json::Object(map) => {
+            let parts: Vec<String> =
+                map.iter().map(|(name, v)| format!("{name} = {}", parameter(v))).collect();
+            format!("{{ {} }}", parts.join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}

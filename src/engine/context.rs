@@ -1,0 +1,145 @@
+//! What a running stage sees of the world: its inputs, its outputs, and someone to tell how far it is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, ensure};
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use super::parameter::Input;
+use super::stage::{Artifact, MAIN, Source};
+use crate::store::Files;
+
+/// Told of a stage's progress: a fraction in [0, 1] and a few words.
+pub type ProgressSink<'a> = dyn Fn(f64, String) + Sync + 'a;
+
+/// What a running stage sees of the world.
+pub struct Context<'a> {
+    inputs: &'a BTreeMap<String, Bound>,
+    folder: &'a Path,
+    sink: &'a ProgressSink<'a>,
+    cancel: &'a AtomicBool,
+    told: Mutex<Option<Instant>>,
+    saved: BTreeMap<String, String>,
+    metrics: BTreeMap<String, f64>,
+}
+
+/// An input at hand: the artifact's type and its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The artifact's type.
+    pub kind: String,
+    /// Where its files are to be read.
+    pub files: Files,
+}
+
+/// What a stage left: type by output name, and scalars.
+pub struct Left {
+    /// Type of each output saved.
+    pub saved: BTreeMap<String, String>,
+    /// Scalar metrics by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl<'a> Context<'a> {
+    /// Prepares a context over bound inputs and an empty folder.
+    pub fn new(
+        inputs: &'a BTreeMap<String, Bound>,
+        folder: &'a Path,
+        sink: &'a ProgressSink<'a>,
+        cancel: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            inputs,
+            folder,
+            sink,
+            cancel,
+            told: Mutex::new(None),
+            saved: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        }
+    }
+
+    /// Loads what an input field points at.
+    pub fn load<S: Source>(&self, input: &Input<S>) -> anyhow::Result<S> {
+        let bound = self.inputs.get(input.edge());
+        let bound = bound.ok_or_else(|| anyhow!("input `{}` is not bound", input.edge()))?;
+        S::read(&bound.kind, &bound.files)
+            .with_context(|| format!("cannot load `{}`", input.edge()))
+    }
+
+    /// Saves the main output.
+    pub fn save<A: Artifact>(&mut self, artifact: &A) -> anyhow::Result<()> {
+        self.save_as(MAIN, artifact)
+    }
+
+    /// Saves a named output.
+    pub fn save_as<A: Artifact>(&mut self, name: &str, artifact: &A) -> anyhow::Result<()> {
+        let folder = self.output_folder(name)?;
+        artifact.save(&folder).with_context(|| format!("cannot save output `{name}`"))?;
+        self.saved.insert(name.to_owned(), A::TYPE.to_owned());
+        Ok(())
+    }
+
+    /// Makes the folder of an output, for a stage that has its files written by another program.
+    pub fn output_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join("outputs").join(name);
+        #[expect(clippy::disallowed_methods, reason = "a worker's own scratch folder")]
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        Ok(folder)
+    }
+
+    /// Declares that the files of an output now lie in its folder.
+    pub fn declare_saved(&mut self, name: &str, kind: &str) {
+        self.saved.insert(name.to_owned(), kind.to_owned());
+    }
+
+    /// A folder that is the stage's own and goes when it ends.
+    pub fn scratch(&self) -> &Path {
+        self.folder
+    }
+
+    /// Records a scalar result. A number that is not finite is a failure, not a metric.
+    pub fn metric(&mut self, name: &str, value: f64) -> anyhow::Result<()> {
+        ensure!(value.is_finite(), Failure::numeric(format!("metric `{name}` is {value}")));
+        self.metrics.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Tells how far the stage is; told at most ten times a second, so it may be called once a batch.
+    pub fn progress(&self, fraction: f64, note: impl FnOnce() -> String) {
+        let mut told = self.told.lock().expect("no holder of this lock panics");
+        let due = told.is_none_or(|t| t.elapsed() > Duration::from_millis(100));
+        if due || fraction >= 1.0 {
+            *told = Some(Instant::now());
+            drop(told);
+            (self.sink)(fraction.clamp(0.0, 1.0), note());
+        }
+    }
+
+    /// The sink behind [`Self::progress`], for code that reports from several threads.
+    pub fn sink(&self) -> &'a ProgressSink<'a> {
+        self.sink
+    }
+
+    /// The flag that asks the stage to stop.
+    pub fn cancel(&self) -> &'a AtomicBool {
+        self.cancel
+    }
+
+    /// Ends the stage if the run was interrupted; to be asked once a batch.
+    pub fn check_cancelled(&self) -> anyhow::Result<()> {
+        ensure!(!self.cancel.load(Ordering::Relaxed), Failure::interrupted());
+        Ok(())
+    }
+
+    /// What the stage left.
+    pub fn finish(self) -> Left {
+        Left { saved: self.saved, metrics: self.metrics }
+    }
+}

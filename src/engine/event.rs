@@ -1,0 +1,50 @@
+//! What a run tells those who watch it.
+
+use super::failure::Failure;
+use super::graph::NodeId;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A node was found in the cache.
+    Cached(NodeId),
+    /// A node began to be computed.
+    Started {
+        /// The node.
+        node: NodeId,
+        /// CPU threads it was given.
+        threads: usize,
+    },
+    /// A node is so far.
+    Progress {
+        /// The node.
+        node: NodeId,
+        /// In [0, 1].
+        fraction: f64,
+        /// A few words, such as a loss.
+        note: String,
+    },
+    /// A node is computed and committed.
+    Computed {
+        /// The node.
+        node: NodeId,
+        /// How long it took.
+        seconds: f64,
+        /// Its scalar results.
+        metrics: Vec<(String, f64)>,
+    },
+    /// A node failed.
+    Failed {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A node is left out because one that it depends on has no result.
+    Skipped(NodeId),
+    /// The user asked to stop; running nodes are being ended.
+    Interrupting,
+}
+
+/// Someone who watches.
+pub type Watcher<'a> = dyn FnMut(&Event) + 'a;

@@ -1,0 +1,111 @@
+//! One node, from inputs at hand to outputs in the store: what a worker does.
+
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::context::{Bound, Context, ProgressSink};
+use super::failure::{Failure, FailureKind};
+use super::kind::Registry;
+use super::stage::Outputs;
+use crate::store::{ArtifactRecord, Store};
+
+/// Everything a worker needs to compute one node: paths, never tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The node's name, for messages.
+    pub node: String,
+    /// The kind.
+    pub kind: String,
+    /// The version that was planned with.
+    pub version: u32,
+    /// The parameters.
+    pub parameters: Json,
+    /// Where each edge's artifact lies.
+    pub inputs: BTreeMap<String, Bound>,
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// CPU threads.
+    pub threads: usize,
+    /// Where the log goes.
+    pub log: PathBuf,
+}
+
+/// What a node left in the store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Produced {
+    /// Artifacts by output name.
+    pub outputs: BTreeMap<String, ArtifactRecord>,
+    /// Scalar results.
+    pub metrics: BTreeMap<String, f64>,
+    /// Peak resident memory of the worker in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+/// Computes a node. A panic of the stage is a failure like any other.
+pub fn execute(
+    job: &Job,
+    registry: Registry,
+    sink: &ProgressSink<'_>,
+    cancel: &AtomicBool,
+) -> Result<Produced, Failure> {
+    let attempt = || compute(job, registry, sink, cancel).map_err(Failure::from_error);
+    panic::catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Failure::new(FailureKind::Internal, format!("the stage panicked: {words}"))
+            .hint("this is a defect of the program; please report it with the log"))
+    })
+}
+
+fn compute(
+    job: &Job,
+    registry: Registry,
+    sink: &ProgressSink<'_>,
+    cancel: &AtomicBool,
+) -> anyhow::Result<Produced> {
+    let kind = registry
+        .get(&job.kind)
+        .filter(|kind| kind.version == job.version)
+        .ok_or_else(|| anyhow::anyhow!("this worker does not know {} {}", job.kind, job.version))?;
+    let store = Store::open(&job.cache)?;
+    let folder = store.scratch()?;
+    let stage = (kind.revive)(job.parameters.clone())?;
+    let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
+    stage.run(&mut cx)?;
+    cx.check_cancelled()?;
+    let declared = stage.outputs();
+    let left = cx.finish();
+    check_saved(&declared, &left.saved)?;
+    let mut outputs = BTreeMap::new();
+    for (name, kind) in &left.saved {
+        let artifact = store.take_folder(&folder.path().join("outputs").join(name), kind)?;
+        outputs.insert(name.clone(), artifact);
+    }
+    Ok(Produced { outputs, metrics: left.metrics, peak_memory: peak_memory() })
+}
+
+fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        declared.types == *saved,
+        "the stage declares the outputs {:?} and saved {saved:?}",
+        declared.types
+    );
+    Ok(())
+}
+
+/// Peak resident memory of this process, as Linux tells it.
+fn peak_memory() -> Option<u64> {
+    #[expect(clippy::disallowed_methods, reason = "the kernel's own file, not the user's")]
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,215 @@
+//! Ways to have a job computed: in a child process, or in a thread of this one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::execute::{Job, Produced, execute};
+use super::failure::{Failure, FailureKind};
+use super::graph::NodeId;
+use super::kind::Registry;
+use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
+use crate::store::files;
+
+/// What comes back from a running job.
+#[derive(Debug)]
+pub enum Report {
+    /// How far it is.
+    Progress {
+        /// In [0, 1].
+        fraction: f64,
+        /// A few words.
+        note: String,
+    },
+    /// It ended.
+    Ended(Result<Produced, Failure>),
+}
+
+/// Where reports go.
+pub type Reports = Sender<(NodeId, Report)>;
+
+/// A way to have jobs computed.
+pub trait Executor: Send {
+    /// Starts a job; exactly one [`Report::Ended`] follows.
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running>;
+}
+
+/// A job under way.
+pub trait Running: Send {
+    /// Asks it to stop as soon as it can be done cleanly.
+    fn cancel(&mut self);
+}
+
+/// Runs each job in a thread of this process: for toy kinds and tests.
+pub struct InProcess(pub Registry);
+
+impl Executor for InProcess {
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (flag, registry) = (Arc::clone(&cancel), self.0);
+        thread::spawn(move || {
+            // A receiver that is gone has nothing left to hear.
+            let tell = |report| drop(reports.send((id, report)));
+            let sink = |fraction, note| tell(Report::Progress { fraction, note });
+            tell(Report::Ended(execute(&job, registry, &sink, &flag)));
+        });
+        Box::new(Flag(cancel))
+    }
+}
+
+struct Flag(Arc<AtomicBool>);
+impl Running for Flag {
+    fn cancel(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs each job in a child process of the same binary, whose threads are those of its slot.
+pub struct Processes {
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Processes {
+    /// Workers of this very binary, even if the file at its path has been replaced since it started.
+    pub fn of_this_program() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), environment: Vec::new() }
+    }
+
+    /// Sets a variable in the environment of every worker.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl Executor for Processes {
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
+        let log = job.log.clone();
+        match self.spawn(&job) {
+            Ok((mut child, channel)) => {
+                let handle = channel.try_clone().ok();
+                thread::spawn(move || {
+                    let ended = converse(id, job, channel, &reports);
+                    end_group(&child);
+                    let status = child.wait();
+                    let ended = ended.unwrap_or_else(|| Err(died(status, &log)));
+                    drop(reports.send((id, Report::Ended(ended))));
+                });
+                Box::new(Channel(handle))
+            }
+            Err(error) => {
+                let message = format!("cannot start a worker: {error}");
+                let failure = Failure::new(FailureKind::Resource, message);
+                drop(reports.send((id, Report::Ended(Err(failure)))));
+                Box::new(Channel(None))
+            }
+        }
+    }
+}
+
+impl Processes {
+    fn spawn(&self, job: &Job) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let log: File = files::create(&job.log).map_err(io::Error::other)?;
+        let child = Command::new(&self.program)
+            .arg("worker")
+            .env("RAYON_NUM_THREADS", job.threads.to_string())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .process_group(0)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok((child, ours))
+    }
+}
+
+/// Waits for a worker to end, and ends what it has started and left behind. The worker leads its own process group.
+fn end_group(child: &Child) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    // Not reaped yet, so that the number still belongs to it while its group is ended.
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::Pid(pid), ended).is_ok() {
+        // Fails where nobody is left, as it should be.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// Sends the job and passes on what the worker says; `None` where it ends without a last word.
+fn converse(
+    id: NodeId,
+    job: Job,
+    mut channel: UnixStream,
+    reports: &Reports,
+) -> Option<Result<Produced, Failure>> {
+    let log = job.log.clone();
+    match receive(&mut channel) {
+        Ok(Some(FromWorker::Hello { protocol: PROTOCOL, .. })) => (),
+        Ok(Some(other)) => {
+            let message = format!("the worker speaks another protocol: {other:?}");
+            return Some(Err(Failure::new(FailureKind::Internal, message)));
+        }
+        Ok(None) | Err(_) => return None,
+    }
+    send(&mut channel, &ToWorker::Run(Box::new(job))).ok()?;
+    loop {
+        match receive(&mut channel).ok()?? {
+            FromWorker::Progress { fraction, note } => {
+                drop(reports.send((id, Report::Progress { fraction, note })));
+            }
+            FromWorker::Done(produced) => return Some(Ok(produced)),
+            FromWorker::Failed(mut failure) => {
+                failure.log_tail = tail(&log);
+                return Some(Err(failure));
+            }
+            FromWorker::Hello { .. } => return None,
+        }
+    }
+}
+
+/// Explains a worker that ended without a word.
+fn died(status: io::Result<std::process::ExitStatus>, log: &Path) -> Failure {
+    let how = match status {
+        Ok(status) => match status.signal() {
+            Some(9) => "was killed (signal 9); the system does so when memory runs out".to_owned(),
+            Some(signal) => format!("was ended by signal {signal}"),
+            None => format!("ended with {status}"),
+        },
+        Err(error) => format!("could not be waited for: {error}"),
+    };
+    let mut failure = Failure::new(FailureKind::Killed, format!("the worker {how}"));
+    failure.transient = true;
+    failure.log_tail = tail(log);
+    failure
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> Vec<String> {
+    const LINES: usize = 10;
+    let text = files::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|l| (*l).to_owned()).collect()
+}
+
+struct Channel(Option<UnixStream>);
+impl Running for Channel {
+    fn cancel(&mut self) {
+        if let Some(stream) = &mut self.0 {
+            // A worker that is gone needs no word.
+            drop(send(stream, &ToWorker::Cancel));
+        }
+    }
+}

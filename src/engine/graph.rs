@@ -1,0 +1,127 @@
+//! The graph: one node for each stage instance, one edge for each input.
+
+use petgraph::Direction;
+use petgraph::algo::toposort;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+use serde_json::Value as Json;
+
+use super::kind::Kind;
+use super::stage::Outputs;
+
+/// One stage instance.
+pub struct Node {
+    /// Its name, such as `probe[source=waves,replicate=2]`.
+    pub name: String,
+    /// The stage it is an instance of.
+    pub stage: String,
+    /// Its place on each axis it has: the axis and the label of the value, in the order of `[axes]`.
+    pub point: Vec<(String, String)>,
+    /// The kind that computes it.
+    pub kind: &'static Kind,
+    /// The parameters: seeds resolved, paths of data absolute and hashed.
+    pub parameters: Json,
+    /// What it saves.
+    pub outputs: Outputs,
+    /// CPU threads it asks for; as many as are free where absent.
+    pub threads: Option<usize>,
+}
+
+/// One input of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The edge as written, such as `@waves`.
+    pub edge: String,
+    /// The output it takes.
+    pub output: String,
+}
+
+/// Every node of an experiment, without cycles.
+#[derive(Default)]
+pub struct Graph {
+    inner: DiGraph<Node, Link>,
+}
+
+/// A node's place in the graph.
+pub type NodeId = NodeIndex;
+
+impl Graph {
+    /// Adds a node.
+    pub fn add(&mut self, node: Node) -> NodeId {
+        self.inner.add_node(node)
+    }
+
+    /// Adds an input of `to`.
+    pub fn link(&mut self, from: NodeId, to: NodeId, link: Link) {
+        self.inner.add_edge(from, to, link);
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.inner.node_count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inner.node_count() == 0
+    }
+
+    /// The node at a place.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.inner[id]
+    }
+
+    /// Every node, in the order added.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        self.inner.node_indices()
+    }
+
+    /// Finds a node by name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.inner.node_indices().find(|id| self.inner[*id].name == name)
+    }
+
+    /// The instances of a stage, in the order added.
+    pub fn instances<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = NodeId> + 'a {
+        self.inner.node_indices().filter(move |id| self.inner[*id].stage == stage)
+    }
+
+    /// The inputs of a node, sorted by edge.
+    pub fn inputs(&self, id: NodeId) -> Vec<(NodeId, &Link)> {
+        let edges = self.inner.edges_directed(id, Direction::Incoming);
+        let mut inputs: Vec<_> = edges.map(|e| (e.source(), e.weight())).collect();
+        inputs.sort_by(|a, b| a.1.edge.cmp(&b.1.edge));
+        inputs
+    }
+
+    /// The nodes that take an output of this one, each once.
+    pub fn dependents(&self, id: NodeId) -> Vec<NodeId> {
+        let mut ids: Vec<_> = self.inner.neighbors_directed(id, Direction::Outgoing).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// The nodes this one takes an output of, each once.
+    pub fn dependencies(&self, id: NodeId) -> Vec<NodeId> {
+        let mut ids: Vec<_> = self.inner.neighbors_directed(id, Direction::Incoming).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// Every node after those it depends on.
+    pub fn order(&self) -> Vec<NodeId> {
+        toposort(&self.inner, None).expect("planning refuses cycles")
+    }
+
+    /// For each node, how many nodes the longest path from it holds: what to start first.
+    pub fn heights(&self) -> Vec<usize> {
+        let mut heights = vec![1; self.len()];
+        for id in self.order().into_iter().rev() {
+            let above = self.dependents(id).into_iter().map(|d| heights[d.index()]).max();
+            heights[id.index()] = 1 + above.unwrap_or(0);
+        }
+        heights
+    }
+}

@@ -1,0 +1,24 @@
+//! The engine: it runs a graph of stages and computes nothing twice.
+//!
+//! It knows stages by trait, kinds by registry, artifacts by type name and files by hash; it knows no tensor, no
+//! table and no science, and it is tested with toy kinds in milliseconds.
+
+pub mod context;
+pub mod event;
+pub mod execute;
+pub mod executor;
+pub mod failure;
+pub mod graph;
+pub mod key;
+pub mod kind;
+pub mod message;
+pub mod parameter;
+pub mod run;
+#[cfg(test)]
+mod run_tests;
+pub mod schedule;
+pub mod stage;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod toys;
+pub mod worker;

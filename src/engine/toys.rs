@@ -1,0 +1,127 @@
+//! Toy kinds for the engine's own tests: numbers in text files.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::context::Context;
+use super::failure::Failure;
+use super::kind::{Kind, Registry};
+use super::parameter::{Input, Seed};
+use super::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation};
+use crate::store::files;
+
+pub(crate) struct Number(pub(crate) i64);
+
+impl Artifact for Number {
+    const TYPE: &'static str = "number";
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        Ok(files::write_atomic(&folder.join("number.txt"), self.0.to_string().as_bytes())?)
+    }
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        Ok(Self(files::read_text(files.path("number.txt")?)?.parse()?))
+    }
+}
+
+/// Yields a number.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Constant {
+    /// The number. It may be negative.
+    value: i64,
+    /// Does nothing but be a default.
+    #[serde(default)]
+    seed: Seed,
+}
+
+impl Stage for Constant {
+    const KIND: &'static str = "toy.constant";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+    fn check(&self) -> Vec<Violation> {
+        super::stage::violations([("value", self.value != 13, "must not be 13")])
+    }
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Number::TYPE)
+    }
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        cx.metric("value", self.value as f64)?;
+        cx.save(&Number(self.value))
+    }
+}
+
+/// Halves a number, rounding down: 4 and 5 give identical bytes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Half {
+    /// The number.
+    of: Input<Number>,
+}
+
+impl Stage for Half {
+    const KIND: &'static str = "toy.half";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Number::TYPE)
+    }
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let number = cx.load(&self.of)?.0;
+        cx.save(&Number(number.div_euclid(2)))
+    }
+}
+
+/// Adds two numbers, or does something bad.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sum {
+    /// One number.
+    left: Input<Number>,
+    /// Another.
+    right: Input<Number>,
+    /// What to do instead.
+    #[serde(default)]
+    instead: Instead,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Instead {
+    #[default]
+    Nothing,
+    Panic,
+    Fail,
+    Wait,
+}
+
+/// How many times a sum was really computed.
+pub(crate) static SUMS: AtomicUsize = AtomicUsize::new(0);
+
+impl Stage for Sum {
+    const KIND: &'static str = "toy.sum";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Number::TYPE)
+    }
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        SUMS.fetch_add(1, Ordering::Relaxed);
+        match self.instead {
+            Instead::Nothing => (),
+            Instead::Panic => panic!("as asked"),
+            Instead::Fail => anyhow::bail!(Failure::data("no such thing").hint("ask for another")),
+            Instead::Wait => loop {
+                cx.check_cancelled()?;
+                std::thread::yield_now();
+            },
+        }
+        let sum = cx.load(&self.left)?.0 + cx.load(&self.right)?.0;
+        cx.progress(1.0, || "summed".into());
+        cx.save(&Number(sum))
+    }
+}
+
+pub(crate) const TOYS: Registry =
+    Registry(&[Kind::of::<Constant>(), Kind::of::<Half>(), Kind::of::<Sum>()]);

@@ -1,0 +1,141 @@
+//! Full-batch gradient descent and momentum, with the trajectory that start points are drawn from.
+
+use crate::landscape::{
+    error::{LandscapeError, expect_finite, expect_length, expect_option},
+    objective::Objective,
+    vector,
+};
+
+/// The parameters of a descent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DescentOptions {
+    /// The step size.
+    pub rate: f64,
+    /// What is kept of the velocity; 0 is plain gradient descent.
+    pub momentum: f64,
+    pub steps: usize,
+    /// Every how many steps parameters and loss are kept; the last step is kept in any case. At least 1.
+    pub keep_every: usize,
+}
+
+impl Default for DescentOptions {
+    /// The training runs of Frye et al. 2019 (arXiv:1901.10603), every point kept.
+    fn default() -> Self {
+        Self { rate: 0.01, momentum: 0.0, steps: 10_000, keep_every: 1 }
+    }
+}
+
+/// What is kept of a descent; the start, step 0, comes first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trajectory {
+    /// How many parameters a point has.
+    pub dim: usize,
+    /// The steps that were kept.
+    pub steps: Vec<usize>,
+    /// The loss at each of them.
+    pub losses: Vec<f64>,
+    /// The parameters at each of them: `steps.len()` x `dim`, row-major.
+    pub thetas: Vec<f64>,
+}
+
+impl Trajectory {
+    /// Returns the parameters of a kept step.
+    pub fn theta(&self, row: usize) -> &[f64] {
+        &self.thetas[row * self.dim..(row + 1) * self.dim]
+    }
+}
+
+/// Descends from `start` by v <- g + momentum v, theta <- theta - rate v; asks `cancelled` before every step.
+///
+/// Fails where the loss or the gradient is not finite, naming the step that led there.
+pub fn descend(
+    objective: &dyn Objective,
+    start: &[f64],
+    options: &DescentOptions,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Trajectory, LandscapeError> {
+    expect_length("the start", objective.dim(), start.len())?;
+    expect_finite("the start", start)?;
+    expect_option("rate", "above 0 and finite", options.rate, |r| r > 0.0 && r.is_finite())?;
+    let (momentum, keep_every) = (options.momentum, options.keep_every);
+    expect_option("momentum", "at least 0 and below 1", momentum, |m| (0.0..1.0).contains(&m))?;
+    expect_option("keep_every", "at least 1", keep_every as f64, |n| n >= 1.0)?;
+    let mut theta = start.to_vec();
+    let mut velocity = vec![0.0; theta.len()];
+    let mut kept =
+        Trajectory { dim: theta.len(), steps: Vec::new(), losses: Vec::new(), thetas: Vec::new() };
+    for step in 0..=options.steps {
+        let point = objective.evaluate(&theta);
+        if !point.is_finite() {
+            return Err(LandscapeError::Diverged { step });
+        }
+        if step.is_multiple_of(keep_every) || step == options.steps {
+            kept.steps.push(step);
+            kept.losses.push(point.loss());
+            kept.thetas.extend_from_slice(&theta);
+        }
+        if cancelled() {
+            return Err(LandscapeError::Cancelled { step });
+        }
+        for (velocity, gradient) in velocity.iter_mut().zip(point.gradient()) {
+            *velocity = gradient + momentum * *velocity;
+        }
+        vector::add_scaled(-options.rate, &velocity, &mut theta);
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::landscape::objective::Quartic;
+
+    fn run(options: DescentOptions) -> Result<Trajectory, LandscapeError> {
+        descend(&Quartic, &[-2.0, 1.0], &options, &|| false)
+    }
+
+    #[test]
+    fn descent_reaches_the_minimum_of_the_quartic() {
+        let plain = DescentOptions { steps: 2000, ..DescentOptions::default() };
+        for momentum in [0.0, 0.5] {
+            let trajectory = run(DescentOptions { momentum, ..plain }).unwrap();
+            let end = trajectory.theta(2000);
+            assert!((end[0] + 3.0).abs() < 1e-12 && end[1].abs() < 1e-12, "{end:?}");
+            assert!((trajectory.losses[2000] - 6.25).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn steps_follow_the_recurrence() {
+        let options = DescentOptions { momentum: 0.5, steps: 2, ..DescentOptions::default() };
+        let trajectory = run(options).unwrap();
+        let gradient = |theta: &[f64]| Quartic.evaluate(theta).gradient().to_vec();
+        let (g0, g1) = (gradient(trajectory.theta(0)), gradient(trajectory.theta(1)));
+        for i in 0..2 {
+            let first = trajectory.theta(0)[i] - 0.01 * g0[i];
+            assert_eq!(trajectory.theta(1)[i], first);
+            assert_eq!(trajectory.theta(2)[i], first - 0.01 * (g1[i] + 0.5 * g0[i]));
+        }
+    }
+
+    #[test]
+    fn the_kept_steps_include_the_first_and_the_last() {
+        let options = DescentOptions { steps: 10, keep_every: 4, ..DescentOptions::default() };
+        let thinned = run(options).unwrap();
+        assert_eq!(thinned.steps, [0, 4, 8, 10]);
+        let full = run(DescentOptions { keep_every: 1, ..options }).unwrap();
+        assert_eq!(thinned.theta(2), full.theta(8));
+        assert_eq!(thinned.losses[3], full.losses[10]);
+    }
+
+    #[test]
+    fn a_rate_too_large_names_the_step() {
+        let options = DescentOptions { rate: 10.0, ..DescentOptions::default() };
+        let Err(LandscapeError::Diverged { step }) = run(options) else { panic!("it converged") };
+        assert!((2..10).contains(&step), "{step}");
+        let stopped = descend(&Quartic, &[0.0, 0.0], &DescentOptions::default(), &|| true);
+        assert_eq!(stopped, Err(LandscapeError::Cancelled { step: 0 }));
+        let short = descend(&Quartic, &[0.0], &DescentOptions::default(), &|| false);
+        assert!(matches!(short, Err(LandscapeError::Length { expected: 2, found: 1, .. })));
+    }
+}

@@ -1,0 +1,31 @@
+//! Critical points of losses: objectives with exact derivatives, searches for points of zero gradient, their Hessians.
+//!
+//! The methods are those of Frye et al., "Critical point-finding methods reveal gradient-flat regions of deep
+//! network losses" (Neural Computation 33, 2021), in f64 and over the full batch. Objectives are evaluated once a
+//! point; Hessian products there reuse what the evaluation left. Nothing here knows of stages, files or tensors.
+
+pub mod objective;
+
+pub mod activation;
+pub mod data;
+pub mod network;
+mod network_point;
+pub mod products;
+
+pub mod descent;
+pub mod starts;
+
+pub mod search;
+
+mod minres_iteration;
+pub mod minres_qlp;
+pub mod newton_mr;
+
+pub mod gradient_norm;
+
+pub mod flatness;
+pub mod hessian;
+pub mod linear_autoencoder;
+
+pub mod error;
+pub mod vector;

@@ -1,0 +1,179 @@
+//! What all searches for critical points share: how they stop, what they record, how they are watched.
+
+use std::fmt;
+
+use crate::landscape::{
+    error::{LandscapeError, expect_finite, expect_length, expect_option},
+    minres_qlp::{Flag, Report},
+    objective::{Objective, Point},
+};
+
+/// When a search ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SearchOptions {
+    /// The most steps.
+    pub iterations: usize,
+    /// The search has converged where the squared gradient norm is at most this; 0 asks for a gradient of zero.
+    pub tolerance: f64,
+}
+
+impl Default for SearchOptions {
+    /// 500 steps as in Frye et al. 2021, whose runs never stop early: success is judged afterwards.
+    fn default() -> Self {
+        Self { iterations: 500, tolerance: 0.0 }
+    }
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The squared gradient norm came down to the tolerance.
+    Converged,
+    /// The steps ran out.
+    MaxIterations,
+    /// The line search accepted no step size that still changes the parameters.
+    LineSearchFloor,
+    /// The step left every parameter unchanged, by rounding or because it was zero.
+    Stalled,
+    /// Loss, gradient or a Hessian product left the finite numbers, though the parameters are finite.
+    NotFinite,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Converged => "converged",
+            Self::MaxIterations => "max_iterations",
+            Self::LineSearchFloor => "line_search_floor",
+            Self::Stalled => "stalled",
+            Self::NotFinite => "not_finite",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// A point that a search visited, and the step it took from there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TraceRow {
+    /// Counted from 0, the start.
+    pub iteration: usize,
+    pub loss: f64,
+    pub squared_gradient_norm: f64,
+    /// `None` at the last point, unless a step was tried there in vain.
+    pub step: Option<Step>,
+}
+
+/// A step of a search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The factor of the direction; 0 where none was accepted.
+    pub size: f64,
+    /// How many step sizes were tried.
+    pub trials: usize,
+    /// Whether the full step was accepted by its own test.
+    pub pure: bool,
+    /// How the direction was found; `None` if no system was solved.
+    pub solve: Option<Report>,
+}
+
+/// What a search comes back with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The last point.
+    pub theta: Vec<f64>,
+    pub status: Status,
+    /// Steps taken.
+    pub iterations: usize,
+    /// One row a point, the start included.
+    pub trace: Vec<TraceRow>,
+    /// The point of the largest relative residual among the solves that ended as least squares.
+    pub flattest: Option<FlattestPoint>,
+}
+
+/// The point of a run that comes nearest to being gradient-flat.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlattestPoint {
+    pub iteration: usize,
+    pub theta: Vec<f64>,
+    pub report: Report,
+}
+
+/// How a caller watches a search.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Asked before every step; `true` ends the search.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+    /// Told of every row as it is recorded.
+    pub observe: &'a (dyn Fn(&TraceRow) + Sync),
+}
+
+impl Default for Control<'_> {
+    /// Never cancels and observes nothing.
+    fn default() -> Self {
+        Self { cancelled: &|| false, observe: &|_| () }
+    }
+}
+
+/// The record of a search in progress.
+pub(super) struct Run<'a> {
+    options: SearchOptions,
+    control: &'a Control<'a>,
+    trace: Vec<TraceRow>,
+    flattest: Option<FlattestPoint>,
+}
+
+impl<'a> Run<'a> {
+    /// Begins a search, checking its start and when it is to end.
+    pub(super) fn new(
+        objective: &dyn Objective,
+        start: &[f64],
+        options: SearchOptions,
+        control: &'a Control<'a>,
+    ) -> Result<Self, LandscapeError> {
+        expect_length("the start", objective.dim(), start.len())?;
+        expect_finite("the start", start)?;
+        expect_option("tolerance", "at least 0", options.tolerance, |tolerance| tolerance >= 0.0)?;
+        Ok(Self { options, control, trace: Vec::new(), flattest: None })
+    }
+
+    /// Tells whether the search ends at a point before another step is tried.
+    pub(super) fn ends(&self, point: &dyn Point) -> Option<Status> {
+        if !point.is_finite() {
+            Some(Status::NotFinite)
+        } else if point.squared_gradient_norm() <= self.options.tolerance {
+            Some(Status::Converged)
+        } else if self.trace.len() >= self.options.iterations {
+            Some(Status::MaxIterations)
+        } else if (self.control.cancelled)() {
+            Some(Status::Cancelled)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn record(&mut self, theta: &[f64], point: &dyn Point, step: Option<Step>) {
+        let iteration = self.trace.len();
+        let row = TraceRow {
+            iteration,
+            loss: point.loss(),
+            squared_gradient_norm: point.squared_gradient_norm(),
+            step,
+        };
+        (self.control.observe)(&row);
+        self.trace.push(row);
+        if let Some(report) = step.and_then(|step| step.solve)
+            && matches!(report.flag, Flag::LeastSquares | Flag::LeastSquaresToRounding)
+            && self.flattest.as_ref().is_none_or(|best| report.relres > best.report.relres)
+        {
+            self.flattest = Some(FlattestPoint { iteration, theta: theta.to_vec(), report });
+        }
+    }
+
+    pub(super) fn finish(self, theta: Vec<f64>, status: Status) -> Outcome {
+        let iterations = self.trace.len().saturating_sub(1);
+        let Self { trace, flattest, .. } = self;
+        Outcome { theta, status, iterations, trace, flattest }
+    }
+}

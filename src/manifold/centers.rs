@@ -1,0 +1,455 @@
+//! Correlated centers, and the few directions whose removal makes them least so.
+//!
+//! The mean-field theory assumes manifolds in random position. Centers of real representations share a few directions;
+//! the analysis projects them out and measures what is left (Cohen, Chung, Lee & Sompolinsky 2020, methods). How many
+//! directions, and which, is the outcome of a non-convex minimization from random starts, and the one part of the
+//! analysis that is not determined by the data: the curve over the number of directions is part of the result.
+
+use faer::{Mat, MatRef};
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::arithmetic::product;
+use super::correlation::CenterCorrelation;
+use super::grassmann::{self, Limits, Objective};
+use super::spectrum::{self, Spectrum, SpectrumError};
+use super::watch::Watch;
+use crate::rng::Streams;
+
+/// Directions with less than this fraction of the largest variance of the centers are rounding.
+const RANK_TOLERANCE: f64 = 1e-12;
+/// A center closer to the mean of the centers than this fraction of the farthest one has no direction.
+const DISTANCE_TOLERANCE: f64 = 1e-10;
+/// Number of directions tried beyond those that hold 95 % of the variance of the centers.
+const EXTRA_DIRECTIONS: usize = 10;
+
+/// What is done about correlated centers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CenterCorrection {
+    /// Nothing: the manifolds are measured as they lie.
+    None,
+    /// The directions that correlate the centers most are projected out.
+    LowRank(LowRank),
+}
+
+impl Default for CenterCorrection {
+    fn default() -> Self {
+        Self::LowRank(LowRank::default())
+    }
+}
+
+/// How the common directions of the centers are found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LowRank {
+    /// Random starts per number of directions, at least 1.
+    pub reps: usize,
+    /// How many directions are removed.
+    pub rank: RankChoice,
+    /// Which of the starts is kept.
+    pub selection: Selection,
+    /// Minimizer steps a start.
+    pub max_iterations: usize,
+    /// A start is done once the norm of its gradient (a number per radian) falls to this fraction of the cost.
+    pub gradient_tolerance: f64,
+}
+
+impl Default for LowRank {
+    fn default() -> Self {
+        Self {
+            reps: 10,
+            rank: RankChoice::Automatic { k_min: 1 },
+            selection: Selection::Stability,
+            max_iterations: 200,
+            gradient_tolerance: 1e-4,
+        }
+    }
+}
+
+/// How many directions are removed; always capped so that a dimension of the centers is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RankChoice {
+    /// As many as leave the smallest mean absolute cosine, and at least `k_min` (published: 1).
+    Automatic {
+        /// The smallest number considered.
+        k_min: usize,
+    },
+    /// This many, for results that are to be compared with each other.
+    Fixed(usize),
+}
+
+/// Which of several minimizations is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// The one that leaves the most of the center it shortens most (published).
+    #[default]
+    Stability,
+    /// The one of lowest cost.
+    Cost,
+}
+
+/// The centers of a layer, and what was removed from them.
+#[derive(Clone, Debug)]
+pub struct CenterGeometry {
+    /// Mean absolute cosine between centers, about their mean, before anything is removed.
+    pub correlation: f64,
+    /// The largest number of directions that the rule of 95 % of the variance asks to try.
+    pub max_k: usize,
+    /// The number of directions removed.
+    pub k: usize,
+    /// What each number of directions gave, in ascending order from none.
+    pub trials: Vec<RankTrial>,
+    /// `P × k`: the removed directions are these combinations of the centers about their mean, orthonormal.
+    pub removed: Mat<f64>,
+}
+
+/// The outcome of removing one number of directions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankTrial {
+    /// The number of directions.
+    pub k: usize,
+    /// Mean absolute cosine between what is left of the centers.
+    pub residual: f64,
+    /// The smallest fraction of a center's length that is left.
+    pub stability: f64,
+    /// The cost that each start reached, half the sum of squared cosines; starts that failed are left out.
+    pub costs: Vec<f64>,
+}
+
+/// Why the centers have no geometry.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum CenterError {
+    /// Correlations need two centers that differ.
+    #[error("the manifolds' centers coincide: no direction tells them apart")]
+    Coincide,
+    /// No start led anywhere: there were none, or each removed a center entirely.
+    #[error("no random start led to {k} correlated directions that leave every center")]
+    NoStart {
+        /// The number of directions.
+        k: usize,
+    },
+    /// The caller asked to stop.
+    #[error("the analysis was cancelled")]
+    Cancelled,
+    /// The principal directions could not be found.
+    #[error(transparent)]
+    Spectrum(#[from] SpectrumError),
+}
+
+/// Measures the centers and finds the directions to remove.
+///
+/// `gram` is `P × P`: inner products of the centers about their unweighted mean. The number of directions stays below
+/// the rank of the centers, which is at most P − 1.
+pub fn correlated_directions(
+    gram: MatRef<'_, f64>,
+    correction: &CenterCorrection,
+    streams: &Streams,
+    watch: &Watch<'_>,
+) -> Result<CenterGeometry, CenterError> {
+    let centers = Centers::new(gram)?;
+    let mut removals = vec![centers.nothing_removed()];
+    let mut chosen = 0;
+    if let CenterCorrection::LowRank(options) = correction {
+        let cap = centers.max_k().min(centers.rank() - 1);
+        let (ranks, k_min) = match options.rank {
+            RankChoice::Automatic { k_min } => (1..=cap, k_min.min(cap)),
+            RankChoice::Fixed(k) => (k.min(cap).max(1)..=k.min(cap), k.min(cap)),
+        };
+        for k in ranks {
+            removals.push(centers.best_removal(k, options, streams, watch)?);
+            watch.report(k as f64 / cap as f64);
+            if k >= k_min && rose_three_times(&removals) {
+                break;
+            }
+        }
+        chosen = least_correlated(&removals, k_min);
+    }
+    let trials: Vec<RankTrial> = removals.iter().map(|removal| removal.trial.clone()).collect();
+    Ok(CenterGeometry {
+        correlation: trials[0].residual,
+        max_k: centers.max_k(),
+        k: trials[chosen].k,
+        trials,
+        removed: centers.combinations(&removals[chosen].basis),
+    })
+}
+
+/// One number of directions, and the directions in the coordinates of [`Centers`].
+struct Removal {
+    trial: RankTrial,
+    basis: Mat<f64>,
+}
+
+/// Tells whether more than four directions were tried and the last three made matters worse (published stop rule).
+fn rose_three_times(removals: &[Removal]) -> bool {
+    let residuals: Vec<f64> = removals.iter().rev().map(|r| r.trial.residual).take(4).collect();
+    removals.last().is_some_and(|removal| removal.trial.k > 4)
+        && residuals.len() == 4
+        && residuals.windows(2).all(|pair| pair[0] > pair[1])
+}
+
+/// Returns the position of the first smallest residual among those with at least `k_min` directions.
+fn least_correlated(removals: &[Removal], k_min: usize) -> usize {
+    let allowed = removals.iter().enumerate().filter(|(_, removal)| removal.trial.k >= k_min);
+    let best = allowed.min_by(|a, b| a.1.trial.residual.total_cmp(&b.1.trial.residual));
+    best.map_or(0, |(position, _)| position)
+}
+
+/// The centers in the coordinates of their principal directions.
+struct Centers {
+    spectrum: Spectrum,
+    /// `Q × rank`: the `Q` centers that differ from their mean.
+    coordinates: Mat<f64>,
+    /// `Q × Q`.
+    gram: Mat<f64>,
+}
+
+impl Centers {
+    fn new(gram: MatRef<'_, f64>) -> Result<Self, CenterError> {
+        let count = gram.nrows();
+        let largest = (0..count).map(|i| gram[(i, i)]).fold(0.0, f64::max);
+        let far = |i: &usize| gram[(*i, *i)] > largest * DISTANCE_TOLERANCE * DISTANCE_TOLERANCE;
+        let present: Vec<usize> = (0..count).filter(far).collect();
+        if present.len() < 2 {
+            return Err(CenterError::Coincide);
+        }
+        let spectrum = spectrum::positive_part(gram, RANK_TOLERANCE * largest)?;
+        let rank = spectrum.values.len();
+        let coordinates = Mat::from_fn(present.len(), rank, |m, k| {
+            spectrum.vectors[(present[m], k)] * spectrum.values[k].sqrt()
+        });
+        let gram =
+            Mat::from_fn(present.len(), present.len(), |m, n| gram[(present[m], present[n])]);
+        Ok(Self { spectrum, coordinates, gram })
+    }
+
+    fn rank(&self) -> usize {
+        self.spectrum.values.len()
+    }
+
+    /// Returns the published number of directions to try: those that together hold less than 95 % of the variance, and
+    /// ten more.
+    fn max_k(&self) -> usize {
+        let total: f64 = self.spectrum.values.iter().sum();
+        let mut held = 0.0;
+        let below = self.spectrum.values.iter().take_while(|&&value| {
+            held += value;
+            held < 0.95 * total
+        });
+        below.count().max(1) + EXTRA_DIRECTIONS
+    }
+
+    fn nothing_removed(&self) -> Removal {
+        let basis = Mat::zeros(self.rank(), 0);
+        let mut correlation = self.correlation(0);
+        let cost = correlation.evaluate(basis.as_ref());
+        let residual = correlation.mean_absolute_cosine();
+        Removal { trial: RankTrial { k: 0, residual, stability: 1.0, costs: vec![cost] }, basis }
+    }
+
+    /// Minimizes from all random starts and keeps one.
+    fn best_removal(
+        &self,
+        k: usize,
+        options: &LowRank,
+        streams: &Streams,
+        watch: &Watch<'_>,
+    ) -> Result<Removal, CenterError> {
+        let stop = || watch.is_cancelled();
+        let limits = Limits {
+            max_iterations: options.max_iterations,
+            gradient_tolerance: options.gradient_tolerance,
+            stop: &stop,
+        };
+        let starts: Vec<Start> = (0..options.reps)
+            .into_par_iter()
+            .map(|rep| self.minimize(k, rep, &limits, streams))
+            .collect();
+        if watch.is_cancelled() {
+            return Err(CenterError::Cancelled);
+        }
+        let costs = starts.iter().map(|start| start.cost).filter(|cost| cost.is_finite()).collect();
+        let kept =
+            starts.into_iter().filter(|start| start.cost.is_finite()).reduce(|best, start| {
+                let better = match options.selection {
+                    Selection::Stability => start.stability > best.stability,
+                    Selection::Cost => start.cost < best.cost,
+                };
+                if better { start } else { best }
+            });
+        let Start { residual, stability, basis, .. } = kept.ok_or(CenterError::NoStart { k })?;
+        Ok(Removal { trial: RankTrial { k, residual, stability, costs }, basis })
+    }
+
+    fn minimize(&self, k: usize, rep: usize, limits: &Limits<'_>, streams: &Streams) -> Start {
+        let mut stream = streams.indexed("center directions", (k as u64) << 32 | rep as u64);
+        let normals = Mat::from_fn(self.spectrum.vectors.nrows(), k, |_, _| stream.normal());
+        // One normal a center, so that the start does not depend on the choice of principal directions.
+        let start = product(self.spectrum.vectors.transpose(), normals.as_ref());
+        let mut correlation = self.correlation(k);
+        let minimum = grassmann::minimize(&mut correlation, &start, limits);
+        let cost = correlation.evaluate(minimum.basis.as_ref());
+        Start {
+            cost,
+            residual: correlation.mean_absolute_cosine(),
+            stability: correlation.stability(),
+            basis: minimum.basis,
+        }
+    }
+
+    fn correlation(&self, k: usize) -> CenterCorrelation<'_> {
+        CenterCorrelation::new(self.coordinates.as_ref(), self.gram.as_ref(), k)
+    }
+
+    /// Writes directions as combinations of the centers about their mean, `P × k`.
+    fn combinations(&self, basis: &Mat<f64>) -> Mat<f64> {
+        let Spectrum { values, vectors } = &self.spectrum;
+        let whitened =
+            Mat::from_fn(vectors.nrows(), values.len(), |i, k| vectors[(i, k)] / values[k].sqrt());
+        product(whitened.as_ref(), basis.as_ref())
+    }
+}
+
+/// Where one random start ended.
+struct Start {
+    cost: f64,
+    residual: f64,
+    stability: f64,
+    basis: Mat<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(gram: &Mat<f64>, correction: CenterCorrection) -> Result<CenterGeometry, CenterError> {
+        let streams = Streams::new(1, "test");
+        correlated_directions(gram.as_ref(), &correction, &streams, &Watch::none())
+    }
+
+    fn low_rank(rank: RankChoice) -> CenterCorrection {
+        CenterCorrection::LowRank(LowRank { rank, ..LowRank::default() })
+    }
+
+    /// Orthonormal centers about their mean: a regular simplex.
+    fn simplex(count: usize) -> Mat<f64> {
+        Mat::from_fn(count, count, |i, j| f64::from(i == j) - 1.0 / count as f64)
+    }
+
+    /// Orthonormal centers displaced along `common` more directions, about their mean.
+    fn displaced(count: usize, common: usize) -> Mat<f64> {
+        let mut stream = Streams::new(2, "test").stream("centers");
+        let centers = Mat::from_fn(count, count + common, |i, j| {
+            if j < count { f64::from(i == j) } else { 5.0 * stream.normal() }
+        });
+        let mean = Mat::from_fn(count, count, |i, j| f64::from(i == j) - 1.0 / count as f64);
+        let centers = mean * centers;
+        &centers * centers.transpose()
+    }
+
+    #[test]
+    fn a_simplex_has_equal_correlations_and_variances() {
+        let found = find(&simplex(31), CenterCorrection::None).unwrap();
+        assert!((found.correlation - 1.0 / 30.0).abs() < 1e-14);
+        // 28 of 30 equal variances hold less than 95 %, and ten more are tried.
+        assert_eq!((found.max_k, found.k, found.trials.len()), (38, 0, 1));
+        assert!((found.trials[0].costs[0] - 0.5 * (31.0 + 31.0 / 30.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn common_directions_are_found_and_removed() {
+        let gram = displaced(30, 3);
+        let found = find(&gram, CenterCorrection::default()).unwrap();
+        assert_eq!(found.k, 3);
+        assert!(found.correlation > 0.4 && found.trials[3].residual < 0.1, "{found:?}");
+        // The removed directions are orthonormal and hold the displacements: what is left is nearly a simplex.
+        let deviation =
+            found.removed.transpose() * &gram * &found.removed - Mat::<f64>::identity(3, 3);
+        assert!(deviation.norm_max() < 1e-10);
+        let shared = found.removed.transpose() * &gram;
+        let left = &gram - shared.transpose() * &shared;
+        for i in 0..30 {
+            assert!(left[(i, i)] > 0.6 && left[(i, i)] < 1.1, "{}", left[(i, i)]);
+        }
+    }
+
+    #[test]
+    fn few_manifolds_keep_a_dimension() {
+        for count in 2..=7 {
+            let found = find(&displaced(count, 2), CenterCorrection::default()).unwrap();
+            assert_eq!(found.trials.len(), count - 1);
+            assert!(found.k <= count - 2 && (found.k >= 1 || count == 2));
+            assert!(found.trials.iter().all(|trial| trial.residual.is_finite()));
+        }
+    }
+
+    #[test]
+    fn the_number_of_directions_can_be_set() {
+        let gram = displaced(12, 2);
+        for (rank, k) in
+            [(RankChoice::Fixed(0), 0), (RankChoice::Fixed(4), 4), (RankChoice::Fixed(99), 10)]
+        {
+            let found = find(&gram, low_rank(rank)).unwrap();
+            assert_eq!((found.k, found.removed.ncols()), (k, k));
+        }
+        // Uncorrelated centers are best left alone, which the published rule does not allow.
+        let gram = simplex(12);
+        assert_eq!(find(&gram, low_rank(RankChoice::Automatic { k_min: 1 })).unwrap().k, 1);
+        assert_eq!(find(&gram, low_rank(RankChoice::Automatic { k_min: 0 })).unwrap().k, 0);
+    }
+
+    #[test]
+    fn the_lowest_cost_can_be_selected() {
+        let options = LowRank { selection: Selection::Cost, ..LowRank::default() };
+        let by_cost = find(&displaced(20, 2), CenterCorrection::LowRank(options)).unwrap();
+        let by_stability = find(&displaced(20, 2), CenterCorrection::default()).unwrap();
+        for (a, b) in by_cost.trials.iter().zip(&by_stability.trials).skip(1) {
+            assert_eq!((a.k, a.costs.len()), (b.k, 10));
+            assert!(a.stability <= b.stability);
+        }
+    }
+
+    #[test]
+    fn three_rises_end_the_search() {
+        let removal = |k: usize, residual| Removal {
+            trial: RankTrial { k, residual, stability: 1.0, costs: vec![] },
+            basis: Mat::zeros(0, 0),
+        };
+        let ended = |residuals: &[f64]| {
+            let removals: Vec<Removal> =
+                residuals.iter().enumerate().map(|(k, &residual)| removal(k, residual)).collect();
+            (rose_three_times(&removals), least_correlated(&removals, 1))
+        };
+        assert_eq!(ended(&[0.1, 0.5, 0.3, 0.4, 0.5]), (false, 2));
+        assert_eq!(ended(&[0.1, 0.5, 0.3, 0.4, 0.5, 0.6]), (true, 2));
+        assert_eq!(ended(&[0.1, 0.3, 0.3, 0.4, 0.5, 0.45]), (false, 1));
+    }
+
+    #[test]
+    fn centers_without_directions_are_an_error() {
+        let none = Mat::zeros(3, 3);
+        assert_eq!(find(&none, CenterCorrection::None).unwrap_err(), CenterError::Coincide);
+        let options = LowRank { reps: 0, ..LowRank::default() };
+        let failure = find(&simplex(9), CenterCorrection::LowRank(options)).unwrap_err();
+        assert_eq!(failure, CenterError::NoStart { k: 1 });
+        let watch = Watch::new(&|_| {}, &|| true);
+        let streams = Streams::new(1, "test");
+        let correction = CenterCorrection::default();
+        let failure = correlated_directions(simplex(9).as_ref(), &correction, &streams, &watch);
+        assert_eq!(failure.unwrap_err(), CenterError::Cancelled);
+    }
+
+    #[test]
+    fn coinciding_and_central_centers_do_no_harm() {
+        // Centers 1 and -1 along three axes, one copy, and one at the mean.
+        let axis = |i: usize| (i / 2, if i.is_multiple_of(2) { 1.0 } else { -1.0 });
+        let gram = Mat::from_fn(8, 8, |i, j| match (i, j) {
+            (7, _) | (_, 7) => 0.0,
+            (i, j) => {
+                let ((a, x), (b, y)) = (axis(i % 6), axis(j % 6));
+                f64::from(a == b) * x * y
+            }
+        });
+        let found = find(&gram, CenterCorrection::default()).unwrap();
+        assert!(found.trials.iter().all(|trial| trial.residual.is_finite()), "{found:?}");
+    }
+}

@@ -1,0 +1,181 @@
+//! How many dimensions all points of a layer fill together.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::arithmetic::dot;
+use super::gram::{LayerGram, Pairs, Points};
+use super::spectrum::{self, SpectrumError};
+
+/// Features of the covariance that one task computes.
+const TILE: usize = 64;
+
+/// Dimensions of the pooled points of a layer, about their mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PooledDimensions {
+    /// `(Σλ)² / Σλ²` over the variances `λ`, the smallest of min(features, points) left out as published.
+    pub participation_ratio: f64,
+    /// Number of largest variances that together hold at most the given fraction of the whole (published convention:
+    /// one less than needed to reach it).
+    pub explained_variance: usize,
+}
+
+/// Measures the dimensions of all points of a layer.
+///
+/// `gram` holds the products of all pairs if there are no more points than features, see [`pairs_needed`]; `fraction`
+/// of the variance defines the explained variance dimension.
+pub fn layer_dimensions(
+    manifolds: &[Points<'_>],
+    gram: &LayerGram,
+    fraction: f64,
+) -> Result<PooledDimensions, SpectrumError> {
+    let points: usize = manifolds.iter().map(Points::count).sum();
+    let variances = match gram.pairs {
+        Pairs::All => variances_from_gram(gram),
+        Pairs::Within => variances_from_features(manifolds),
+    }?;
+    Ok(pooled_dimensions(&variances, points.min(manifolds[0].features), fraction))
+}
+
+/// Tells which products the dimensions of a layer are computed from: the points' or, if fewer, the features'.
+pub fn pairs_needed(manifolds: &[Points<'_>]) -> Pairs {
+    let points: usize = manifolds.iter().map(Points::count).sum();
+    if points <= manifolds[0].features { Pairs::All } else { Pairs::Within }
+}
+
+/// Summarizes the variances along the principal directions, largest first.
+///
+/// `count` is min(features, points): variances beyond it are rounding.
+fn pooled_dimensions(variances: &[f64], count: usize, fraction: f64) -> PooledDimensions {
+    let variances = &variances[..count.min(variances.len())];
+    let total: f64 = variances.iter().sum();
+    let kept = &variances[..variances.len().saturating_sub(1)];
+    let (sum, squares) = kept.iter().fold((0.0, 0.0), |(s, q), v| (s + v, q + v * v));
+    let mut held = 0.0;
+    // The tolerance decides ties, as between equal variances, in favor of "at most".
+    let limit = fraction * total * (1.0 + 1e-12);
+    let below = variances.iter().take_while(|&&variance| {
+        held += variance;
+        held <= limit
+    });
+    PooledDimensions {
+        participation_ratio: if squares > 0.0 { sum * sum / squares } else { 0.0 },
+        explained_variance: below.count(),
+    }
+}
+
+/// Computes the variances of all points about their mean, times their number, from the products of all pairs.
+fn variances_from_gram(gram: &LayerGram) -> Result<Vec<f64>, SpectrumError> {
+    let sizes: Vec<usize> = gram.manifolds.iter().map(|own| own.with_points.nrows()).collect();
+    let total: usize = sizes.iter().sum();
+    let weights: Vec<f64> = sizes.iter().map(|&size| size as f64 / total as f64).collect();
+    // A point is δ + h, with h its manifold's center about the mean of all points, h_i = y_i − Σ w_j y_j.
+    let with_mean = |products: MatRef<'_, f64>| -> Vec<f64> {
+        let column = |b| weights.iter().enumerate().map(|(k, w)| w * products[(k, b)]).sum();
+        (0..products.ncols()).map(column).collect()
+    };
+    let centers_with_mean = with_mean(gram.centers.as_ref());
+    let mean_square = dot(&weights, &centers_with_mean);
+    let points_with_mean: Vec<Vec<f64>> =
+        gram.manifolds.iter().map(|own| with_mean(own.with_centers.as_ref())).collect();
+    let mut pooled = Mat::zeros(total, total);
+    let mut row = 0;
+    for (i, own) in gram.manifolds.iter().enumerate() {
+        let mut column = 0;
+        for (j, other) in gram.manifolds[..=i].iter().enumerate() {
+            let centers =
+                gram.centers[(i, j)] - centers_with_mean[i] - centers_with_mean[j] + mean_square;
+            for b in 0..sizes[j] {
+                let center_point = other.with_centers[(i, b)] - points_with_mean[j][b];
+                for a in 0..sizes[i] {
+                    let point_center = own.with_centers[(j, a)] - points_with_mean[i][a];
+                    let points = own.with_points[(a, column + b)];
+                    pooled[(row + a, column + b)] = points + center_point + point_center + centers;
+                }
+            }
+            column += sizes[j];
+        }
+        row += sizes[i];
+    }
+    spectrum::eigenvalues(pooled.as_ref())
+}
+
+/// Computes the same from the covariance of the features, for more points than features.
+fn variances_from_features(manifolds: &[Points<'_>]) -> Result<Vec<f64>, SpectrumError> {
+    let features = manifolds[0].features;
+    let mut points: Vec<f64> =
+        manifolds.iter().flat_map(|points| points.values).map(|&value| f64::from(value)).collect();
+    let count = points.len() / features;
+    let mut mean = vec![0.0; features];
+    for point in points.chunks_exact(features) {
+        for (sum, value) in mean.iter_mut().zip(point) {
+            *sum += value / count as f64;
+        }
+    }
+    for point in points.chunks_exact_mut(features) {
+        for (value, mean) in point.iter_mut().zip(&mean) {
+            *value -= mean;
+        }
+    }
+    // One column a point; the covariance by tiles of rows, the upper triangle left out where a tile can.
+    let points = MatRef::from_column_major_slice(&points, features, count);
+    let mut covariance = vec![0.0; features * features];
+    covariance.par_chunks_mut(TILE * features).enumerate().for_each(|(tile, rows)| {
+        let height = rows.len() / features;
+        let (first, end) = (tile * TILE, tile * TILE + height);
+        let rows = MatMut::from_row_major_slice_mut(rows, height, features);
+        let (left, right) = (points.subrows(first, height), points.subrows(0, end));
+        matmul(rows.subcols_mut(0, end), Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
+    });
+    spectrum::eigenvalues(MatRef::from_row_major_slice(&covariance, features, features))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifold::gram::layer_gram;
+    use crate::manifold::watch::Watch;
+    use crate::rng::Streams;
+
+    #[test]
+    fn equal_variances_fill_all_dimensions_but_the_one_left_out() {
+        let dimensions = pooled_dimensions(&[2.0; 11], 11, 0.5);
+        assert!((dimensions.participation_ratio - 10.0).abs() < 1e-12);
+        assert_eq!(dimensions.explained_variance, 5);
+        // Nine of ten hold 90 %, which is at most 90 %.
+        assert_eq!(pooled_dimensions(&[0.1; 10], 10, 0.9).explained_variance, 9);
+    }
+
+    #[test]
+    fn dominant_variances_set_the_dimension() {
+        let check = |variances: &[f64], count, ratio: f64, explained| {
+            let dimensions = pooled_dimensions(variances, count, 0.9);
+            assert!((dimensions.participation_ratio - ratio).abs() < 1e-12, "{dimensions:?}");
+            assert_eq!(dimensions.explained_variance, explained);
+        };
+        check(&[8.0, 1.0, 1.0, 0.0], 4, 100.0 / 66.0, 2);
+        check(&[95.0, 5.0, 0.0], 3, 10_000.0 / 9050.0, 0);
+        check(&[3.0, 3.0, 1e-16], 2, 1.0, 1);
+        check(&[0.0, 0.0], 2, 0.0, 2);
+    }
+
+    #[test]
+    fn both_ways_to_the_variances_agree() {
+        let mut values = vec![0.0f64; 21 * 30];
+        Streams::new(1, "test").stream("points").fill_normal(&mut values);
+        let values: Vec<f32> = values.iter().map(|&value| 3.0 + value as f32).collect();
+        for features in [30, 70] {
+            let points: Vec<Points<'_>> = [(0, 210), (210, 630)]
+                .iter()
+                .map(|&(from, to)| Points { values: &values[from..to], features })
+                .collect();
+            let gram = layer_gram(&points, Pairs::All, &Watch::none()).unwrap();
+            let from_gram = variances_from_gram(&gram).unwrap();
+            let from_features = variances_from_features(&points).unwrap();
+            for (a, b) in from_gram.iter().zip(&from_features).take(630 / features) {
+                assert!((a - b).abs() < 1e-11 * from_gram[0], "{a} {b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Events into batches for contrastive pre-training.
+
+use std::ops::Range;
+
+use super::contrastive::Origins;
+use super::error::NnError;
+use crate::rng::Streams;
+
+/// How large batches are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamplerConfig {
+    /// Frames at which a batch is full. Events are whole, so most batches hold more.
+    pub batch_frames: usize,
+    /// The longest run of frames that an event gives to an epoch, at least 2: a longer event gives a run at a
+    /// random place, drawn anew in each epoch. Keeps batches small where events are long. None: whole events.
+    pub max_event_frames: Option<usize>,
+}
+
+/// Consecutive frames of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Index of the event.
+    pub event: u32,
+    /// The frames' indices in the movie.
+    pub frames: Range<usize>,
+}
+
+/// The windows of one training step: of at least two events, one of them of two frames or more.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The movie's frame of each row.
+    pub frames: Vec<usize>,
+    events: Vec<u32>,
+    positions: Vec<u32>,
+    windows: usize,
+    neighbors: bool,
+}
+
+impl Batch {
+    /// Yields each row's event and frame within the event.
+    pub fn origins(&self) -> Origins<'_> {
+        Origins { events: &self.events, positions: &self.positions }
+    }
+
+    fn push(&mut self, window: &Window) {
+        self.windows += 1;
+        self.neighbors |= window.frames.len() > 1;
+        self.events.extend(window.frames.clone().map(|_| window.event));
+        self.positions.extend(0..window.frames.len() as u32);
+        self.frames.extend(window.frames.clone());
+    }
+
+    fn append(&mut self, other: Self) {
+        self.windows += other.windows;
+        self.neighbors |= other.neighbors;
+        self.events.extend(other.events);
+        self.positions.extend(other.positions);
+        self.frames.extend(other.frames);
+    }
+
+    /// Tells whether every positive has a negative, and there is one.
+    fn has_contrast(&self) -> bool {
+        self.windows > 1 && self.neighbors
+    }
+}
+
+/// Draws the batches of an epoch from a set of events.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    /// Indices of the events drawn from, with their frames.
+    events: Vec<Window>,
+    config: SamplerConfig,
+}
+
+impl Sampler {
+    /// Prepares to draw from the events `chosen` among `events`, half-open ranges of a movie's frames.
+    ///
+    /// Empty events are left out. Fails unless two events are left and one has two frames.
+    pub fn new(
+        events: &[Range<usize>],
+        chosen: &[usize],
+        config: SamplerConfig,
+    ) -> Result<Self, NnError> {
+        let check = |name, value: usize, least: usize, condition| {
+            let error = NnError::InvalidValue { name, condition, value: value.to_string() };
+            if value < least { Err(error) } else { Ok(()) }
+        };
+        check("batch_frames", config.batch_frames, 1, "at least 1")?;
+        check("max_event_frames", config.max_event_frames.unwrap_or(2), 2, "at least 2")?;
+        let window = |&event: &usize| Window { event: event as u32, frames: events[event].clone() };
+        let events: Vec<Window> =
+            chosen.iter().map(window).filter(|w| !w.frames.is_empty()).collect();
+        if events.len() < 2 {
+            return Err(NnError::TooFewEvents { found: events.len() });
+        }
+        if events.iter().all(|window| window.frames.len() < 2) {
+            return Err(NnError::NoPositives);
+        }
+        Ok(Self { events, config })
+    }
+
+    /// Draws an epoch's batches: each event once, in random order.
+    ///
+    /// Events are added until a batch is full. What is left at the end is a smaller batch if it has a positive
+    /// and a negative, else it joins the batch before.
+    pub fn epoch(&self, streams: &Streams, epoch: usize) -> Vec<Batch> {
+        let order = streams.indexed("batches/order", epoch as u64).permutation(self.events.len());
+        let mut starts = streams.indexed("batches/window", epoch as u64);
+        // Windows are drawn in the order of the events, so that an order alone never moves one.
+        let windows: Vec<Window> =
+            self.events.iter().map(|w| self.cut(w, |slack| starts.below(slack + 1))).collect();
+        self.group(order.into_iter().map(|event| &windows[event]))
+    }
+
+    /// Groups the events in their order, the long ones cut to their beginning: for losses that are comparable
+    /// between epochs.
+    pub fn in_order(&self) -> Vec<Batch> {
+        let windows: Vec<Window> = self.events.iter().map(|w| self.cut(w, |_| 0)).collect();
+        self.group(windows.iter())
+    }
+
+    fn cut(&self, event: &Window, mut start: impl FnMut(u64) -> u64) -> Window {
+        let length = event.frames.len().min(self.config.max_event_frames.unwrap_or(usize::MAX));
+        let start = event.frames.start + start((event.frames.len() - length) as u64) as usize;
+        Window { event: event.event, frames: start..start + length }
+    }
+
+    fn group<'a>(&self, windows: impl Iterator<Item = &'a Window>) -> Vec<Batch> {
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut open = Batch::default();
+        for window in windows {
+            open.push(window);
+            if open.frames.len() >= self.config.batch_frames && open.has_contrast() {
+                batches.push(std::mem::take(&mut open));
+            }
+        }
+        match batches.last_mut() {
+            Some(last) if !open.has_contrast() => last.append(open),
+            _ => batches.push(open),
+        }
+        batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(
+        lengths: &[usize],
+        batch_frames: usize,
+        most: Option<usize>,
+    ) -> Result<Sampler, NnError> {
+        let mut events = Vec::new();
+        for length in lengths {
+            // Events lie apart by three frames.
+            let start = events.last().map_or(5, |last: &Range<usize>| last.end + 3);
+            events.push(start..start + length);
+        }
+        let all: Vec<usize> = (0..lengths.len()).collect();
+        Sampler::new(&events, &all, SamplerConfig { batch_frames, max_event_frames: most })
+    }
+
+    #[test]
+    fn each_event_is_visited_once_whole() {
+        let lengths = [7, 1, 30, 2, 2, 9, 14, 1, 3, 5];
+        let sampler = sampler(&lengths, 20, None).unwrap();
+        let streams = Streams::new(1, "test");
+        for epoch in 0..20 {
+            let batches = sampler.epoch(&streams, epoch);
+            let mut frames: Vec<usize> = batches.iter().flat_map(|b| b.frames.clone()).collect();
+            frames.sort_unstable();
+            let expected: Vec<usize> =
+                sampler.events.iter().flat_map(|w| w.frames.clone()).collect();
+            assert_eq!(frames, expected, "epoch {epoch}");
+            for (i, batch) in batches.iter().enumerate() {
+                assert!(
+                    batch.has_contrast() && (i + 1 == batches.len() || batch.frames.len() >= 20)
+                );
+                for (row, frame) in batch.frames.iter().enumerate() {
+                    let event = &sampler.events[batch.events[row] as usize];
+                    assert_eq!(event.frames.start + batch.positions[row] as usize, *frame);
+                }
+            }
+        }
+        let frames = |epoch| -> Vec<usize> { sampler.epoch(&streams, epoch)[0].frames.clone() };
+        assert_eq!(frames(3), frames(3));
+        assert_ne!(frames(3), frames(4));
+    }
+
+    #[test]
+    fn long_events_give_a_window_anywhere() {
+        let sampler = sampler(&[10, 3, 40], 8, Some(4)).unwrap();
+        let mut starts = Vec::new();
+        for epoch in 0..200 {
+            for batch in sampler.epoch(&Streams::new(1, "test"), epoch) {
+                for event in 0..3 {
+                    let of_event = |row: &usize| batch.events[*row] == event;
+                    let rows: Vec<usize> = (0..batch.frames.len()).filter(of_event).collect();
+                    let Some(first) = rows.first() else { continue };
+                    let within = &sampler.events[event as usize].frames;
+                    assert_eq!(rows.len(), within.len().min(4));
+                    assert!(rows.iter().all(|row| within.contains(&batch.frames[*row])));
+                    assert!(rows.windows(2).all(|r| batch.frames[r[1]] == batch.frames[r[0]] + 1));
+                    if event == 0 {
+                        starts.push(batch.frames[*first] - within.start);
+                    }
+                }
+            }
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        assert_eq!(starts, [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(sampler.in_order()[0].frames, [5, 6, 7, 8, 18, 19, 20, 24, 25, 26, 27]);
+    }
+
+    #[test]
+    fn a_rest_without_contrast_joins_the_batch_before() {
+        let sizes = |lengths: &[usize], batch| -> Vec<usize> {
+            sampler(lengths, batch, None)
+                .unwrap()
+                .in_order()
+                .iter()
+                .map(|b| b.frames.len())
+                .collect()
+        };
+        assert_eq!(sizes(&[3, 3, 3, 3, 3], 6), [6, 9]);
+        assert_eq!(sizes(&[3, 3, 1, 1], 6), [8]);
+        assert_eq!(sizes(&[3, 3, 1, 2], 6), [6, 3]);
+        // One long event is no batch: it has no negatives.
+        assert_eq!(sizes(&[50, 2, 2, 2], 6), [52, 4]);
+        assert_eq!(sizes(&[2, 1], 100), [3]);
+    }
+
+    #[test]
+    fn events_without_contrast_are_refused() {
+        let message = |lengths: &[usize]| sampler(lengths, 4, None).unwrap_err().to_string();
+        assert_eq!(message(&[9]), "contrastive pre-training needs at least 2 events, found 1");
+        assert_eq!(message(&[9, 0]), "contrastive pre-training needs at least 2 events, found 1");
+        assert_eq!(message(&[1, 1]), "no event has two frames, so no frame has a positive");
+        let error = sampler(&[9, 9], 4, Some(1)).unwrap_err().to_string();
+        assert_eq!(error, "max_event_frames must be at least 2, found 1");
+    }
+}

@@ -1,0 +1,436 @@
+//! Contrastive pre-training of an encoder on the events of a movie.
+
+use std::ops::{ControlFlow, Range};
+
+use candle_core::{DType, Device, Tensor};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contrastive::{Contrast, alignment, neighbor_contrast, uniformity, wave_contrast};
+use super::error::NnError;
+use super::images::Images;
+use super::layers::Mode;
+use super::optimizer::{Adam, AdamConfig};
+use super::projector::Projector;
+use super::resnet::{ResNet, ResNetConfig};
+use super::sampler::{Batch, Sampler, SamplerConfig};
+use crate::rng::Streams;
+
+/// The parameters of pre-training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PretrainConfig {
+    pub encoder: ResNetConfig,
+    /// Widths of the projector's layers, the last one included.
+    pub projector: Vec<usize>,
+    pub objective: Objective,
+    pub epochs: usize,
+    pub sampler: SamplerConfig,
+    /// Share of the events, in (0, 1], that is trained on; the others give the held-out loss.
+    pub train_fraction: f64,
+    pub optimizer: AdamConfig,
+}
+
+/// What is contrasted with what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// The frames before and after an anchor with all frames of other events; positives are not in the denominator.
+    WaveContrast(Temperature),
+    /// NT-Xent over pairs of neighboring frames: each with all other frames, its own event's among them.
+    NtXent(Temperature),
+}
+
+/// The one parameter of a contrastive loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Temperature {
+    /// Divides the cosines in the loss.
+    pub temperature: f64,
+}
+
+impl Default for Temperature {
+    /// The value of Ligeralde et al. 2023.
+    fn default() -> Self {
+        Self { temperature: 0.5 }
+    }
+}
+
+impl Default for Objective {
+    /// The loss of Ligeralde et al. 2023.
+    fn default() -> Self {
+        Self::WaveContrast(Temperature::default())
+    }
+}
+
+impl Objective {
+    /// What divides the cosines.
+    pub fn temperature(self) -> f64 {
+        match self {
+            Self::WaveContrast(Temperature { temperature })
+            | Self::NtXent(Temperature { temperature }) => temperature,
+        }
+    }
+
+    fn contrast(self, z: &Tensor, batch: &Batch) -> Result<Contrast, NnError> {
+        match self {
+            Self::WaveContrast(t) => wave_contrast(z, batch.origins(), t.temperature),
+            Self::NtXent(t) => neighbor_contrast(z, batch.origins(), t.temperature),
+        }
+    }
+}
+
+/// What an epoch came to. Training values are averages over its steps, weighted by their anchors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochRow {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub train_loss: f64,
+    /// Mean cosine of neighboring frames, in [−1, 1].
+    pub alignment: f64,
+    /// ln of the mean of exp(−2‖a − b‖²) over pairs of embedded frames, in [−8, 0].
+    pub uniformity: f64,
+    /// Euclidean length of the gradient of all weights.
+    pub gradient_norm: f64,
+    /// The loss in evaluation mode on events that are not trained on, if there are two or more.
+    pub held_out_loss: Option<f64>,
+}
+
+/// What an observer is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A training step is done.
+    Step(Step),
+    /// An epoch is done.
+    Epoch(&'a EpochRow),
+}
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Counted from 1 within the epoch.
+    pub step: usize,
+    /// Steps of this epoch.
+    pub steps: usize,
+    pub loss: f64,
+    /// Frames seen since the beginning, over all epochs.
+    pub frames_seen: usize,
+}
+
+/// A pre-trained encoder and how it came about.
+#[derive(Debug)]
+pub struct Pretrained {
+    pub encoder: ResNet,
+    pub rows: Vec<EpochRow>,
+}
+
+/// Trains an encoder so that neighboring frames of an event are alike and frames of other events are not.
+///
+/// `frames` are gray t×h×w in [0, 1] or of the encoder's channels; `events` are half-open ranges of frames. The
+/// events are split at random into trained and held-out ones (stream `split`). The observer is called after each
+/// step and each epoch, and ends the training with [`NnError::Cancelled`] if it breaks. Fails at the first loss or
+/// gradient that is not finite.
+pub fn pretrain(
+    frames: Images,
+    events: &[Range<usize>],
+    config: &PretrainConfig,
+    streams: &Streams,
+    device: &Device,
+    observe: &mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
+) -> Result<Pretrained, NnError> {
+    // Within the pool: a parallel loop that is started outside of it costs a wake-up of another thread, and a
+    // step has hundreds.
+    rayon::scope(|_| pretrain_in_pool(frames, events, config, streams, device, observe))
+}
+
+fn pretrain_in_pool(
+    frames: Images,
+    events: &[Range<usize>],
+    config: &PretrainConfig,
+    streams: &Streams,
+    device: &Device,
+    observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Pretrained, NnError> {
+    check_events(events, frames.count())?;
+    let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
+    let sampler = Sampler::new(events, &trained, config.sampler)?;
+    // Too few events to contrast are no error here: they only leave the loss unknown.
+    let held_out = Sampler::new(events, &held_out, config.sampler).map_or(vec![], |s| s.in_order());
+    let mut training = Training::new(frames, config, streams, device)?;
+    let mut rows = Vec::with_capacity(config.epochs);
+    for epoch in 1..=config.epochs {
+        let mut row = training.epoch(epoch, &sampler.epoch(streams, epoch), observe)?;
+        row.held_out_loss = training.evaluate(epoch, &held_out)?;
+        let flow = observe(Progress::Epoch(&row));
+        rows.push(row);
+        if flow.is_break() {
+            return Err(NnError::Cancelled);
+        }
+    }
+    Ok(Pretrained { encoder: training.encoder, rows })
+}
+
+fn check_events(events: &[Range<usize>], frames: usize) -> Result<(), NnError> {
+    for (event, &Range { start, end }) in events.iter().enumerate() {
+        if start > end || end > frames {
+            return Err(NnError::EventOutOfRange { event, start, end, frames });
+        }
+    }
+    Ok(())
+}
+
+/// Splits events at random into trained and held-out ones, both in ascending order.
+fn split(
+    events: usize,
+    fraction: f64,
+    streams: &Streams,
+) -> Result<(Vec<usize>, Vec<usize>), NnError> {
+    if !(fraction > 0.0 && fraction <= 1.0) {
+        let (name, value) = ("train_fraction", fraction.to_string());
+        return Err(NnError::InvalidValue { name, condition: "in (0, 1]", value });
+    }
+    let trained = (fraction * events as f64).round() as usize;
+    let mut order = streams.stream("split").permutation(events);
+    let mut held_out = order.split_off(trained.min(events));
+    order.sort_unstable();
+    held_out.sort_unstable();
+    Ok((order, held_out))
+}
+
+/// The state that steps change.
+struct Training<'a> {
+    frames: Images<'a>,
+    objective: Objective,
+    device: &'a Device,
+    encoder: ResNet,
+    projector: Projector,
+    optimizer: Adam,
+    frames_seen: usize,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        frames: Images<'a>,
+        config: &PretrainConfig,
+        streams: &Streams,
+        device: &'a Device,
+    ) -> Result<Self, NnError> {
+        let encoder = ResNet::new(config.encoder, streams, device, DType::F32)?;
+        let projector =
+            Projector::new(encoder.features(), &config.projector, streams, device, DType::F32)?;
+        let weights = encoder.parameters.weights().iter().chain(projector.parameters.weights());
+        let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
+        let optimizer = Adam::new(config.optimizer, weights)?;
+        let objective = config.objective;
+        Ok(Self { frames, objective, device, encoder, projector, optimizer, frames_seen: 0 })
+    }
+
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        batches: &[Batch],
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<EpochRow, NnError> {
+        let mut sums = [0.0; 4];
+        let mut anchors = 0.0;
+        for (i, batch) in batches.iter().enumerate() {
+            let step = i + 1;
+            let (values, weight) = self.step(epoch, step, batch)?;
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
+            anchors += weight;
+            let (steps, loss, frames_seen) = (batches.len(), values[0], self.frames_seen);
+            if observe(Progress::Step(Step { epoch, step, steps, loss, frames_seen })).is_break() {
+                return Err(NnError::Cancelled);
+            }
+        }
+        let [train_loss, alignment, uniformity, gradient_norm] = sums.map(|sum| sum / anchors);
+        Ok(EpochRow {
+            epoch,
+            train_loss,
+            alignment,
+            uniformity,
+            gradient_norm,
+            held_out_loss: None,
+        })
+    }
+
+    /// Takes one step. Yields loss, alignment, uniformity and gradient norm before it, and their weight.
+    fn step(
+        &mut self,
+        epoch: usize,
+        step: usize,
+        batch: &Batch,
+    ) -> Result<([f64; 4], f64), NnError> {
+        let z = self.embed(batch, Mode::Train)?;
+        let contrast = self.objective.contrast(&z, batch)?;
+        let loss = scalar(&contrast.loss)?;
+        check_finite("the loss", loss, epoch, step)?;
+        let gradients = contrast.loss.backward()?;
+        let norm = self.optimizer.gradient_norm(&gradients)?;
+        check_finite("the gradient", norm, epoch, step)?;
+        self.optimizer.step(&gradients)?;
+        self.frames_seen += batch.frames.len();
+        let values = [loss, alignment(&z, batch.origins())?, uniformity(&z)?, norm];
+        Ok((values, contrast.anchors as f64))
+    }
+
+    /// Averages the loss in evaluation mode over the anchors of some batches.
+    fn evaluate(&self, epoch: usize, batches: &[Batch]) -> Result<Option<f64>, NnError> {
+        let (mut sum, mut anchors) = (0.0, 0.0);
+        for (i, batch) in batches.iter().enumerate() {
+            let z = self.embed(batch, Mode::Evaluate)?;
+            let contrast = self.objective.contrast(&z, batch)?;
+            let loss = scalar(&contrast.loss)?;
+            check_finite("the held-out loss", loss, epoch, i + 1)?;
+            sum += loss * contrast.anchors as f64;
+            anchors += contrast.anchors as f64;
+        }
+        Ok((anchors > 0.0).then(|| sum / anchors))
+    }
+
+    fn embed(&self, batch: &Batch, mode: Mode) -> Result<Tensor, NnError> {
+        let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
+        Ok(self.projector.forward(&self.encoder.forward(&x, mode)?, mode)?)
+    }
+}
+
+fn scalar(x: &Tensor) -> Result<f64, NnError> {
+    Ok(x.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+fn check_finite(what: &'static str, value: f64, epoch: usize, step: usize) -> Result<(), NnError> {
+    if value.is_finite() { Ok(()) } else { Err(NnError::NotFinite { what, epoch, step, value }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rayon::ThreadPoolBuilder;
+
+    use super::super::resnet::StemInit;
+    use super::*;
+
+    const SIZE: usize = 8;
+
+    /// Events of ten frames; each is a bar of its own orientation that drifts across the image.
+    fn movie(events: usize) -> (Vec<f32>, Vec<Range<usize>>) {
+        let mut noise = Streams::new(9, "test").stream("movie");
+        let mut pixels = Vec::new();
+        for event in 0..events {
+            let angle = event as f64 * 0.7;
+            for frame in 0..10 {
+                for at in 0..SIZE * SIZE {
+                    let (y, x) = ((at / SIZE) as f64 - 3.5, (at % SIZE) as f64 - 3.5);
+                    let distance = x * angle.cos() + y * angle.sin() - 0.6 * (frame as f64 - 5.0);
+                    pixels
+                        .push(((-distance * distance).exp() * 0.9 + 0.1 * noise.uniform()) as f32);
+                }
+            }
+        }
+        (pixels, (0..events).map(|event| 10 * event..10 * event + 10).collect())
+    }
+
+    fn config() -> PretrainConfig {
+        PretrainConfig {
+            encoder: ResNetConfig { width: 4, channels: 1, stem_init: StemInit::Kaiming },
+            projector: vec![16, 8],
+            objective: Objective::default(),
+            epochs: 15,
+            sampler: SamplerConfig { batch_frames: 40, max_event_frames: None },
+            train_fraction: 0.75,
+            optimizer: AdamConfig { learning_rate: 3e-3, weight_decay: 1e-6, ..Default::default() },
+        }
+    }
+
+    fn run(config: &PretrainConfig) -> Result<Pretrained, NnError> {
+        let (pixels, events) = movie(16);
+        let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
+        let streams = Streams::new(1, "test");
+        pretrain(
+            frames,
+            &events,
+            config,
+            &streams,
+            &Device::Cpu,
+            &mut |_| ControlFlow::Continue(()),
+        )
+    }
+
+    #[test]
+    fn training_lowers_the_loss_and_aligns_neighbors() {
+        let rows = run(&config()).unwrap().rows;
+        let (first, last) = (&rows[0], &rows[14]);
+        assert!(last.train_loss < first.train_loss - 0.5, "{first:?} {last:?}");
+        assert!(last.held_out_loss.unwrap() < first.held_out_loss.unwrap(), "{first:?} {last:?}");
+        assert!(last.alignment > first.alignment && last.alignment <= 1.0 && last.uniformity < 0.0);
+        assert!(rows.iter().all(|row| row.gradient_norm > 0.0));
+    }
+
+    #[test]
+    fn one_and_two_threads_give_the_same_bits() {
+        let bits = |threads: usize| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut result = run(&PretrainConfig { epochs: 2, ..config() }).unwrap();
+                let tensors = result.encoder.parameters.to_tensors().unwrap();
+                let values: Vec<f32> = tensors
+                    .values()
+                    .flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                    .collect();
+                let bits: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+                (bits, result.rows.pop().unwrap())
+            })
+        };
+        assert!(bits(1) == bits(2));
+    }
+
+    #[test]
+    fn an_observer_counts_and_cancels() {
+        let (pixels, events) = movie(8);
+        let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
+        let mut seen = Vec::new();
+        let mut observe = |progress: Progress| {
+            if let Progress::Step(step) = progress {
+                seen.push((step.epoch, step.step, step.steps, step.frames_seen));
+            }
+            if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let config = PretrainConfig { train_fraction: 1.0, ..config() };
+        let streams = Streams::new(1, "test");
+        let result = pretrain(frames, &events, &config, &streams, &Device::Cpu, &mut observe);
+        assert!(matches!(result.unwrap_err(), NnError::Cancelled));
+        assert_eq!(seen, [(1, 1, 2, 40), (1, 2, 2, 80), (2, 1, 2, 120)]);
+    }
+
+    #[test]
+    fn a_step_that_blows_up_is_named() {
+        let optimizer = AdamConfig { learning_rate: 1e30, ..config().optimizer };
+        let error = run(&PretrainConfig { optimizer, ..config() }).unwrap_err().to_string();
+        assert!(error.contains("is not finite at step") && error.contains("of epoch 1"), "{error}");
+    }
+
+    #[test]
+    fn bad_inputs_are_refused() {
+        let (pixels, mut events) = movie(4);
+        let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
+        let message = |events: &[Range<usize>], config: &PretrainConfig| {
+            let mut observe = |_: Progress| ControlFlow::Continue(());
+            let streams = Streams::new(1, "test");
+            pretrain(frames, events, config, &streams, &Device::Cpu, &mut observe)
+                .unwrap_err()
+                .to_string()
+        };
+        let fraction = |train_fraction| PretrainConfig { train_fraction, ..config() };
+        assert_eq!(message(&events, &fraction(0.0)), "train_fraction must be in (0, 1], found 0");
+        assert_eq!(
+            message(&events, &fraction(0.25)),
+            "contrastive pre-training needs at least 2 events, found 1"
+        );
+        events[2] = 35..41;
+        assert_eq!(
+            message(&events, &config()),
+            "event 2 spans frames 35..41, but the movie has 40"
+        );
+    }
+}

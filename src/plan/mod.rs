@@ -1,0 +1,10 @@
+//! From an experiment to a graph: axes propagated, instances made, every edge checked.
+
+pub mod build;
+pub mod parameters;
+pub mod placeholder;
+pub mod reason;
+pub mod reports;
+pub mod sweep;
+
+pub use build::{Plan, build};

@@ -1,0 +1,227 @@
+//! What a table says about the many values that fall into one of its cells.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A summary of the values in a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Arithmetic mean.
+    Mean,
+    /// Mean and standard error of the mean.
+    MeanSem,
+    /// Mean and standard deviation.
+    MeanSd,
+    Median,
+    Min,
+    Max,
+    Sum,
+    /// Number of values that are neither missing nor failed.
+    Count,
+    /// First value in the order of the instances, of any type.
+    First,
+    /// Standard deviation of the sample, with n - 1 in the denominator.
+    Std,
+    /// Standard error of the mean: the standard deviation over the root of n.
+    Sem,
+}
+
+impl Aggregate {
+    /// Every aggregate.
+    pub const ALL: [Self; 11] = [
+        Self::MeanSem,
+        Self::MeanSd,
+        Self::Mean,
+        Self::Median,
+        Self::Min,
+        Self::Max,
+        Self::Sum,
+        Self::Count,
+        Self::First,
+        Self::Std,
+        Self::Sem,
+    ];
+
+    /// Returns the word that a specification uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::MeanSem => "mean±sem",
+            Self::MeanSd => "mean±sd",
+            Self::Median => "median",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Sum => "sum",
+            Self::Count => "count",
+            Self::First => "first",
+            Self::Std => "std",
+            Self::Sem => "sem",
+        }
+    }
+
+    /// Returns the name of the spread that is printed after ±, if one is.
+    pub fn spread(self) -> Option<&'static str> {
+        match self {
+            Self::MeanSem => Some("sem"),
+            Self::MeanSd => Some("sd"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Aggregate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.replace("+-", "±").replace("+/-", "±").replace(' ', "");
+        Self::ALL.into_iter().find(|aggregate| aggregate.as_str() == plain).ok_or_else(|| {
+            let allowed = Self::ALL.map(|aggregate| format!("`{aggregate}`")).join(", ");
+            format!("unknown aggregate `{text}`, expected one of {allowed}")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Aggregate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Aggregate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl JsonSchema for Aggregate {
+    fn schema_name() -> Cow<'static, str> {
+        "Aggregate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut words: Vec<&str> = Self::ALL.map(Self::as_str).to_vec();
+        words.extend(["mean+-sem", "mean+-sd"]);
+        json_schema!({
+            "type": "string",
+            "enum": words,
+            "description": "How the values that fall into one cell are summarized; `mean±sem` may be typed `mean+-sem`."
+        })
+    }
+}
+
+/// The moments of the finite values of a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Number of finite values.
+    pub n: usize,
+    /// Number of values that are null, NaN or infinite, and in none of the other fields.
+    pub missing: usize,
+    /// Mean; none without values.
+    pub mean: Option<f64>,
+    /// Standard deviation with n - 1 in the denominator; none below two values.
+    pub sd: Option<f64>,
+}
+
+impl Summary {
+    /// Summarizes values in their order, so that the sums have the same bits on every run.
+    pub fn of(values: &[Option<f64>]) -> Self {
+        let finite = || values.iter().flatten().copied().filter(|value| value.is_finite());
+        let n = finite().count();
+        // A sum that overflows leaves no mean rather than an infinite one.
+        let mean =
+            (n > 0).then(|| finite().sum::<f64>() / n as f64).filter(|mean| mean.is_finite());
+        let sd = mean.filter(|_| n > 1).map(|mean| {
+            let squares: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
+            (squares / (n - 1) as f64).sqrt()
+        });
+        Self { n, missing: values.len() - n, mean, sd: sd.filter(|sd| sd.is_finite()) }
+    }
+
+    /// Returns the standard error of the mean, sd / √n; none below two values.
+    pub fn sem(&self) -> Option<f64> {
+        self.sd.map(|sd| sd / (self.n as f64).sqrt())
+    }
+}
+
+/// Returns the middle value, or the mean of the two middle ones, of the finite values.
+pub fn median(values: &[Option<f64>]) -> Option<f64> {
+    let finite = values.iter().flatten().copied().filter(|value| value.is_finite());
+    let mut sorted: Vec<f64> = finite.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[middle]),
+        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_written() {
+        for aggregate in Aggregate::ALL {
+            assert_eq!(aggregate.as_str().parse(), Ok(aggregate));
+        }
+        for text in ["mean+-sem", "mean ± sem", "mean +/- sem"] {
+            assert_eq!(text.parse(), Ok(Aggregate::MeanSem), "{text}");
+        }
+        let error = serde_json::from_str::<Aggregate>("\"average\"").unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "unknown aggregate `average`, expected one of `mean±sem`, `mean±sd`, `mean`"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn moments_match_hand_worked_values() {
+        // 2, 4, 4, 4, 5, 5, 7, 9: mean 5, sum of squares 32, sd √(32/7), s.e.m. √(32/56).
+        let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0].map(Some);
+        let summary = Summary::of(&values);
+        assert_eq!((summary.n, summary.missing, summary.mean), (8, 0, Some(5.0)));
+        assert!((summary.sd.unwrap() - 2.138_089_935_299_395).abs() < 1e-15);
+        assert!((summary.sem().unwrap() - 0.755_928_946_018_454_4).abs() < 1e-15);
+    }
+
+    #[test]
+    fn failed_values_are_counted_and_left_out() {
+        let values = [Some(1.0), None, Some(f64::NAN), Some(3.0), Some(f64::INFINITY)];
+        let summary = Summary::of(&values);
+        assert_eq!(
+            (summary.n, summary.missing, summary.mean, summary.sd),
+            (2, 3, Some(2.0), Some(2f64.sqrt()))
+        );
+        let one = Summary::of(&[Some(0.5), Some(f64::NAN)]);
+        assert_eq!((one.n, one.mean, one.sd, one.sem()), (1, Some(0.5), None, None));
+        assert_eq!(Summary::of(&[None]), Summary { missing: 1, ..Summary::default() });
+    }
+
+    #[test]
+    fn median_is_the_middle() {
+        for (values, expected) in [
+            (vec![], None),
+            (vec![3.0], Some(3.0)),
+            (vec![3.0, f64::NAN, 1.0], Some(2.0)),
+            (vec![9.0, 1.0, 2.0], Some(2.0)),
+        ] {
+            assert_eq!(
+                median(&values.iter().copied().map(Some).collect::<Vec<_>>()),
+                expected,
+                "{values:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Figures: what is drawn against what, from which results.
+
+use std::collections::BTreeMap;
+
+use polars::prelude::DataFrame;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{
+    data::AxisValue,
+    error::ReportError,
+    plot::{canvas::Canvas, chart},
+    select::Filter,
+    series,
+};
+
+/// A figure over the results of one or several stages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FigureSpec {
+    /// Stage whose results are drawn: `capacity` for its table or metrics, `capacity.layers` for a named table.
+    /// May be left out if there are `layers`.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// What the figure shows: its caption.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// A line above the figure. Default: none.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// How values are drawn. Lines and bars are means over all rows that share x, color and panel; points are rows.
+    #[serde(default)]
+    pub mark: Mark,
+    /// Column along the horizontal axis, of numbers or of names.
+    #[serde(default)]
+    pub x: Option<String>,
+    /// Column along the vertical axis, of numbers.
+    #[serde(default)]
+    pub y: Option<String>,
+    /// Column whose values are told apart by color and shape. More than eight numbers become a continuous scale.
+    #[serde(default)]
+    pub color: Option<String>,
+    /// Column whose values get a panel each, with axes in common.
+    #[serde(default)]
+    pub panel: Option<String>,
+    /// Error over all rows that share x, color and panel: a band around lines, bars elsewhere. With it, points are
+    /// means too.
+    #[serde(default)]
+    pub error: Option<Spread>,
+    /// Name in the legend. Default: the name of the stage, if there are several layers.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Draws small and grey, as a background. Default: when a later layer has a `color` and this one has none.
+    #[serde(default)]
+    pub muted: Option<bool>,
+    /// Label of the horizontal axis, with its unit; `$…$` is mathematics. Default: the column.
+    #[serde(default)]
+    pub x_label: Option<String>,
+    /// Label of the vertical axis, with its unit; `$…$` is mathematics. Default: the column.
+    #[serde(default)]
+    pub y_label: Option<String>,
+    #[serde(default)]
+    pub x_scale: AxisScale,
+    #[serde(default)]
+    pub y_scale: AxisScale,
+    /// Only rows whose columns have one of these values. Layers have filters of their own.
+    #[serde(default)]
+    pub r#where: Filter,
+    /// More results in the same axes, each drawn above the ones before. They are drawn after the figure's own.
+    #[serde(default)]
+    pub layers: Vec<LayerSpec>,
+    /// The order of a column's values on its axis, in the legend or over the panels. Default: numbers ascend, names
+    /// come as in the results.
+    #[serde(default)]
+    pub order: BTreeMap<String, Vec<AxisValue>>,
+    /// Formats in which the figure is written.
+    #[serde(default = "all_formats")]
+    pub write: Vec<FigureFormat>,
+    /// Width in CSS pixels: 96 to the inch, where text is 9 points high. Default: as the figure needs.
+    #[serde(default)]
+    #[schemars(range(min = 100, max = 4000))]
+    pub width: Option<u32>,
+    /// Height in CSS pixels. Default: as the figure needs.
+    #[serde(default)]
+    #[schemars(range(min = 100, max = 4000))]
+    pub height: Option<u32>,
+}
+
+/// More results in the axes of a figure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayerSpec {
+    /// Stage whose results are drawn.
+    pub from: String,
+    /// How values are drawn. Default: as in the figure.
+    #[serde(default)]
+    pub mark: Option<Mark>,
+    /// Column along the horizontal axis. Default: the figure's.
+    #[serde(default)]
+    pub x: Option<String>,
+    /// Column along the vertical axis. Default: the figure's.
+    #[serde(default)]
+    pub y: Option<String>,
+    /// Column whose values are told apart by color and shape. Default: one color.
+    #[serde(default)]
+    pub color: Option<String>,
+    /// Error over rows that share x, color and panel. Default: the figure's.
+    #[serde(default)]
+    pub error: Option<Spread>,
+    /// Name in the legend. Default: the name of the stage.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Draws small and grey, as a background. Default: when a later layer has a `color` and this one has none.
+    #[serde(default)]
+    pub muted: Option<bool>,
+    /// Only rows whose columns have one of these values.
+    #[serde(default)]
+    pub r#where: Filter,
+}
+
+/// How values are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// Means joined by a line, in order of x.
+    #[default]
+    Line,
+    /// A point for each row, or for each mean if `error` is given.
+    Scatter,
+    /// A bar for each mean, side by side where colors differ.
+    Bar,
+}
+
+/// The error that is drawn around a mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// Standard error of the mean.
+    Sem,
+    /// Standard deviation of the sample.
+    Sd,
+    /// None.
+    None,
+}
+
+/// The scale of an axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AxisScale {
+    #[default]
+    Linear,
+    /// Logarithmic: values that are not positive are left out, with a note.
+    Log,
+}
+
+/// A file format of figures.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FigureFormat {
+    /// Lines and text, for pages and papers.
+    Svg,
+    /// Pixels, 288 to the inch.
+    Png,
+}
+
+/// A drawn figure.
+#[derive(Debug)]
+pub struct Picture {
+    canvas: Canvas,
+    label: String,
+    /// Remarks to be printed with the caption, such as how many values are missing.
+    pub notes: Vec<String>,
+}
+
+/// One set of results to be drawn, with everything it inherits from its figure.
+#[derive(Clone, Debug)]
+pub struct Layer<'a> {
+    pub from: &'a str,
+    pub mark: Mark,
+    pub x: &'a str,
+    pub y: &'a str,
+    pub color: Option<&'a str>,
+    pub error: Spread,
+    /// Rows that share x, color and panel become one mean.
+    pub averaged: bool,
+    pub label: Option<&'a str>,
+    pub muted: bool,
+    /// Number of layers before this one that have neither a color column nor are muted.
+    pub plain_before: usize,
+    pub filter: &'a Filter,
+}
+
+/// Draws a figure over the results of each stage that it names.
+///
+/// # Errors
+/// Missing results, unknown columns, columns of text where numbers are needed, and figures that name nothing to draw.
+pub fn evaluate(
+    spec: &FigureSpec,
+    frames: &BTreeMap<String, DataFrame>,
+) -> Result<Picture, ReportError> {
+    let (chart, notes) = series::chart(spec, frames)?;
+    let label = spec.title.clone().or_else(|| spec.about.clone());
+    let label = label.unwrap_or_else(|| format!("{} against {}", chart.y.label, chart.x.label));
+    Ok(Picture { canvas: chart.draw(), label, notes })
+}
+
+impl FigureSpec {
+    /// Returns the layers in drawing order: the figure's own results first, if it has any.
+    pub fn resolved(&self) -> Result<Vec<Layer<'_>>, ReportError> {
+        let own = self.from.as_deref().map(|from| LayerRef {
+            from,
+            mark: None,
+            x: None,
+            y: None,
+            color: self.color.as_deref(),
+            error: None,
+            label: self.label.as_deref(),
+            muted: self.muted,
+            filter: &self.r#where,
+        });
+        let layers: Vec<LayerRef> =
+            own.into_iter().chain(self.layers.iter().map(LayerRef::from)).collect();
+        if layers.is_empty() {
+            return Err(ReportError::Incomplete("a figure needs `from` or `layers`".to_owned()));
+        }
+        let last_color = layers.iter().rposition(|layer| layer.color.is_some());
+        let mut resolved: Vec<Layer<'_>> = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let missing = |axis| {
+                let from = layer.from;
+                ReportError::Incomplete(format!(
+                    "the figure of `{from}` needs a column for `{axis}`"
+                ))
+            };
+            let mark = layer.mark.unwrap_or(self.mark);
+            let error = layer.error.or(self.error).unwrap_or(Spread::None);
+            let behind = layer.color.is_none() && last_color.is_some_and(|last| index < last);
+            resolved.push(Layer {
+                from: layer.from,
+                mark,
+                x: layer.x.or(self.x.as_deref()).ok_or_else(|| missing("x"))?,
+                y: layer.y.or(self.y.as_deref()).ok_or_else(|| missing("y"))?,
+                color: layer.color,
+                error,
+                averaged: mark != Mark::Scatter || error != Spread::None,
+                label: layer.label,
+                muted: layer.muted.unwrap_or(behind),
+                plain_before: resolved
+                    .iter()
+                    .filter(|earlier| earlier.color.is_none() && !earlier.muted)
+                    .count(),
+                filter: layer.filter,
+            });
+        }
+        Ok(resolved)
+    }
+
+    /// Returns the columns that the figure needs, as (stage, column) in drawing order.
+    ///
+    /// The panel's column is needed of the figure's own results only: a layer without it is drawn in every panel.
+    pub fn columns_used(&self) -> Result<Vec<(String, String)>, ReportError> {
+        let mut used: Vec<(String, String)> = Vec::new();
+        let mut add = |from: &str, column: &str| {
+            let pair = (from.to_owned(), column.to_owned());
+            if !used.contains(&pair) {
+                used.push(pair);
+            }
+        };
+        for layer in self.resolved()? {
+            let named = [Some(layer.x), Some(layer.y), layer.color];
+            named.into_iter().flatten().for_each(|column| add(layer.from, column));
+            layer.filter.keys().for_each(|column| add(layer.from, column));
+        }
+        if let (Some(from), Some(panel)) = (&self.from, &self.panel) {
+            add(from, panel);
+        }
+        Ok(used)
+    }
+}
+
+impl Picture {
+    /// Returns the figure as SVG.
+    pub fn svg(&self) -> String {
+        self.canvas.svg(&self.label)
+    }
+
+    /// Encodes the figure in a format; the same figure always gives the same bytes.
+    pub fn encode(&self, format: FigureFormat) -> Result<Vec<u8>, ReportError> {
+        match format {
+            FigureFormat::Svg => Ok(self.svg().into_bytes()),
+            FigureFormat::Png => self.canvas.png(),
+        }
+    }
+}
+
+impl FigureFormat {
+    /// Returns the extension of such files.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Png => "png",
+        }
+    }
+}
+
+impl From<Mark> for chart::Mark {
+    fn from(mark: Mark) -> Self {
+        match mark {
+            Mark::Line => Self::Line,
+            Mark::Scatter => Self::Scatter,
+            Mark::Bar => Self::Bar,
+        }
+    }
+}
+
+/// A layer as written, whether it is the figure's own or one of `layers`.
+struct LayerRef<'a> {
+    from: &'a str,
+    mark: Option<Mark>,
+    x: Option<&'a str>,
+    y: Option<&'a str>,
+    color: Option<&'a str>,
+    error: Option<Spread>,
+    label: Option<&'a str>,
+    muted: Option<bool>,
+    filter: &'a Filter,
+}
+
+impl<'a> From<&'a LayerSpec> for LayerRef<'a> {
+    fn from(layer: &'a LayerSpec) -> Self {
+        Self {
+            from: &layer.from,
+            mark: layer.mark,
+            x: layer.x.as_deref(),
+            y: layer.y.as_deref(),
+            color: layer.color.as_deref(),
+            error: layer.error,
+            label: layer.label.as_deref(),
+            muted: layer.muted,
+            filter: &layer.r#where,
+        }
+    }
+}
+
+fn all_formats() -> Vec<FigureFormat> {
+    vec![FigureFormat::Svg, FigureFormat::Png]
+}
+
+#[cfg(test)]
+mod tests {
+    use polars::df;
+
+    use super::*;
+
+    fn spec(toml: &str) -> FigureSpec {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn frames() -> BTreeMap<String, DataFrame> {
+        let capacity = df!(
+            "source" => ["waves", "waves", "noise", "noise", "waves", "waves", "noise", "noise"],
+            "layer" => ["pool", "pool", "pool", "pool", "conv", "conv", "conv", "conv"],
+            "capacity" => [0.1, 0.3, 0.05, 0.15, 0.4, 0.6, f64::NAN, 0.2],
+        )
+        .unwrap();
+        let points = df!("index" => [0.1, 0.2, 0.3], "loss" => [0.5, 0.0, -1.0]).unwrap();
+        BTreeMap::from([("capacity".to_owned(), capacity), ("points".to_owned(), points)])
+    }
+
+    fn check_error(toml: &str, expected: &str) {
+        let message = evaluate(&spec(toml), &frames()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    const LINES: &str =
+        "from = 'capacity'\nx = 'layer'\ny = 'capacity'\ncolor = 'source'\nerror = 'sem'";
+
+    #[test]
+    fn pictures_carry_their_labels_and_series() {
+        let picture = evaluate(&spec(LINES), &frames()).unwrap();
+        let svg = picture.svg();
+        for label in
+            ["pool", "conv", "waves", "noise", "capacity (mean ± s.e.m.)", ">layer<", ">source<"]
+        {
+            assert!(svg.contains(label), "{label}");
+        }
+        // A thick line for each of two sources, and one for each in the legend.
+        assert_eq!(svg.matches("stroke-width=\"1.8\"").count(), 4);
+        // `conv` of noise has a single value: the band of noise would be a point, so there is a bar instead.
+        assert_eq!(svg.matches("fill-opacity=\"0.18\"").count(), 3);
+        assert_eq!(
+            picture.notes,
+            ["capacity: mean ± s.e.m., n = 1 to 2", "capacity: 1 of 8 values missing"]
+        );
+    }
+
+    #[test]
+    fn bytes_are_the_same_every_time() {
+        for format in all_formats() {
+            let bytes = || evaluate(&spec(LINES), &frames()).unwrap().encode(format).unwrap();
+            assert_eq!(bytes(), bytes(), "{format:?}");
+        }
+        let png = evaluate(&spec(LINES), &frames()).unwrap().encode(FigureFormat::Png).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn text_from_results_is_escaped() {
+        let frames = BTreeMap::from([(
+            "s".to_owned(),
+            df!("a" => ["<b> & $x$", "c"], "loss" => [1.0, 2.0]).unwrap(),
+        )]);
+        let figure = spec(
+            "from = 's'\nmark = 'bar'\nx = 'a'\ny = 'loss'\nx_label = '$\\alpha$'\ntitle = '\"<i>\"'",
+        );
+        let svg = evaluate(&figure, &frames).unwrap().svg();
+        for text in ["&lt;b&gt; &amp; $x$", ">α<", "aria-label=\"&quot;&lt;i>&quot;\""] {
+            assert!(svg.contains(text), "{text}\n{svg}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        check_error("x = 'a'", "a figure needs `from` or `layers`");
+        check_error(
+            "from = 'points'\nx = 'index'",
+            "the figure of `points` needs a column for `y`",
+        );
+        check_error("from = 'point'\nx = 'index'\ny = 'loss'", "hint: did you mean `points`?");
+        check_error("from = 'points'\nx = 'index'\ny = 'los'", "hint: did you mean `loss`?");
+        check_error(
+            "from = 'points'\nx = 'index'\ny = 'loss'\npanel = 'indx'",
+            "hint: did you mean `index`?",
+        );
+        check_error(
+            "from = 'points'\nx = 'index'\ny = 'loss'\norder = { inde = [1] }",
+            "no column `inde`; the columns are `index`\nhint: did you mean `index`?",
+        );
+        check_error(
+            "from = 'capacity'\nx = 'capacity'\ny = 'source'",
+            "column `source` holds text, but the vertical axis needs numbers",
+        );
+        check_error(
+            "from = 'capacity'\nx = 'layer'\ny = 'capacity'\nx_scale = 'log'",
+            "`x_scale = \"log\"` needs numbers, but the horizontal axis has categories",
+        );
+    }
+
+    #[test]
+    fn layers_inherit_from_their_figure() {
+        let figure = spec(
+            "x = 'index'\ny = 'loss'\nmark = 'scatter'\nlayers = [{ from = 'a' }, { from = 'b', color = 'm', y = 'l', \
+             error = 'sd' }, { from = 'c', mark = 'line', muted = true }]",
+        );
+        let layers = figure.resolved().unwrap();
+        let summary: Vec<_> =
+            layers.iter().map(|l| (l.from, l.mark, l.y, l.muted, l.averaged)).collect();
+        assert_eq!(
+            summary,
+            [
+                ("a", Mark::Scatter, "loss", true, false),
+                ("b", Mark::Scatter, "l", false, true),
+                ("c", Mark::Line, "loss", true, true),
+            ]
+        );
+        let used = figure.columns_used().unwrap();
+        assert_eq!(
+            used[2..5],
+            [("b", "index"), ("b", "l"), ("b", "m")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
+        assert_eq!(
+            serde_json::from_str::<FigureSpec>(&serde_json::to_string(&figure).unwrap()).unwrap(),
+            figure
+        );
+        assert!(toml::from_str::<FigureSpec>("from = 'a'\ncolour = 'b'").is_err());
+    }
+}

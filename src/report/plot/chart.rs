@@ -1,0 +1,163 @@
+//! What a picture shows: panels of series over two axes, with a legend.
+
+use crate::report::plot::{
+    axes,
+    canvas::{Anchor, Canvas, Text},
+    layout::{self, Layout},
+    legend, marks,
+    palette::{Color, Style},
+    scale::{Kind, Scale},
+};
+
+/// Panels over shared axes.
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    /// A line above everything.
+    pub title: Option<String>,
+    pub x: Axis,
+    pub y: Axis,
+    /// One or more small multiples.
+    pub panels: Vec<Panel>,
+    /// What the colors and shapes stand for.
+    pub legend: Vec<LegendGroup>,
+    /// What the continuous colors stand for.
+    pub color_bar: Option<ColorBar>,
+    /// Width and height of the whole picture in CSS pixels (1/96 inch), where they are not to be chosen.
+    pub size: (Option<f64>, Option<f64>),
+}
+
+/// One axis of all panels.
+#[derive(Clone, Debug, Default)]
+pub struct Axis {
+    pub label: String,
+    pub kind: Kind,
+}
+
+/// One of the small multiples.
+#[derive(Clone, Debug, Default)]
+pub struct Panel {
+    /// What tells the panel apart; empty where there is only one.
+    pub title: String,
+    /// Drawn in order, later ones above earlier ones.
+    pub series: Vec<Series>,
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub mark: Mark,
+    pub style: Style,
+    /// In order of x for lines.
+    pub points: Vec<Point>,
+    /// Place and number of places among the series that stand side by side over one category.
+    pub slot: (usize, usize),
+    /// Points over one category stand side by side, for several may have the same value.
+    pub scattered: bool,
+}
+
+/// How points are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Line,
+    Scatter,
+    Bar,
+}
+
+/// One point, with half the length of its error bar.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// A number, or the index of a category.
+    pub x: f64,
+    pub y: f64,
+    pub spread: Option<f64>,
+}
+
+/// Legend entries under one heading.
+#[derive(Clone, Debug)]
+pub struct LegendGroup {
+    pub title: Option<String>,
+    pub entries: Vec<LegendEntry>,
+}
+
+/// The name of one series.
+#[derive(Clone, Debug)]
+pub struct LegendEntry {
+    pub label: String,
+    pub mark: Mark,
+    pub style: Style,
+    /// The series has a band or error bars.
+    pub spread: bool,
+    /// Number of points of the largest such series.
+    pub points: usize,
+}
+
+/// The colors of a continuous quantity.
+#[derive(Clone, Debug)]
+pub struct ColorBar {
+    pub title: String,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The color of titles, labels and names.
+pub const INK: Color = Color(0x22, 0x22, 0x22);
+
+impl Chart {
+    /// Draws the chart.
+    pub fn draw(&self) -> Canvas {
+        let scales = (self.x_scale(), self.y_scale());
+        let layout = Layout::new(self, &scales.0, &scales.1);
+        let mut canvas = Canvas::new(layout.width, layout.height);
+        if let Some(title) = &self.title {
+            let text = Text { size: layout::TITLE_SIZE, bold: true, ..Text::new(INK) };
+            canvas.text((layout.panels[0].left, layout.title_baseline()), title, text);
+        }
+        for (panel, frame) in self.panels.iter().zip(&layout.panels) {
+            axes::draw(&mut canvas, frame, &layout, &scales);
+            if !panel.title.is_empty() {
+                let text = Text {
+                    size: layout::LABEL_SIZE,
+                    anchor: Anchor::Middle,
+                    bold: true,
+                    ..Text::new(INK)
+                };
+                canvas.text(
+                    (f64::midpoint(frame.left, frame.right), frame.top - 7.0),
+                    &panel.title,
+                    text,
+                );
+            }
+            for series in &panel.series {
+                marks::draw(&mut canvas, series, frame, &scales);
+            }
+        }
+        axes::labels(&mut canvas, self, &layout);
+        legend::draw(&mut canvas, self, &layout);
+        canvas
+    }
+
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points)
+    }
+
+    fn x_scale(&self) -> Scale {
+        Scale::new(&self.x.kind, self.points().map(|point| point.x))
+    }
+
+    /// Covers all values and their errors, and zero under bars.
+    fn y_scale(&self) -> Scale {
+        let log = matches!(self.y.kind, Kind::Log);
+        let ends = self.points().flat_map(|point| {
+            let spread = point.spread.unwrap_or(0.0);
+            // An error bar that reaches zero has no end on a logarithmic axis.
+            let low = if log && point.y <= spread { point.y } else { point.y - spread };
+            [low, point.y + spread]
+        });
+        let scale = Scale::new(&self.y.kind, ends);
+        if !log && self.has_bars() { scale.from_zero() } else { scale }
+    }
+
+    fn has_bars(&self) -> bool {
+        self.panels.iter().flat_map(|panel| &panel.series).any(|series| series.mark == Mark::Bar)
+    }
+}

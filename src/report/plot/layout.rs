@@ -1,0 +1,206 @@
+//! Where everything stands: margins as wide as their text, panels in a grid, the legend on the right.
+
+use crate::report::plot::{
+    canvas::text_width,
+    chart::Chart,
+    legend,
+    scale::{Scale, Tick},
+};
+
+/// The sheet divided up, in CSS pixels.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub width: f64,
+    pub height: f64,
+    /// One frame a panel, in reading order.
+    pub panels: Vec<Frame>,
+    pub x_ticks: Vec<Tick>,
+    pub y_ticks: Vec<Tick>,
+    /// Names under the x axis are turned because they would overlap.
+    pub turned: bool,
+    /// Middle of the lowest part of the x label.
+    pub x_label: (f64, f64),
+    /// Middle of the y label, which is turned.
+    pub y_label: (f64, f64),
+    /// Upper left corner of the legend.
+    pub legend: (f64, f64),
+}
+
+/// The rectangle between the axes of one panel.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
+    /// The y axis has its numbers here.
+    pub has_y_labels: bool,
+    /// The x axis has its numbers or names here.
+    pub has_x_labels: bool,
+}
+
+/// Font sizes in pixels: 9 points are 12 pixels.
+pub const TICK_SIZE: u32 = 11;
+pub const LABEL_SIZE: u32 = 12;
+pub const TITLE_SIZE: u32 = 13;
+
+/// Length of a tick.
+pub const TICK: f64 = 4.0;
+
+/// The turn of names that do not fit side by side, in degrees against the clock.
+pub const TURN: f64 = 35.0;
+
+const EDGE: f64 = 10.0;
+const COLUMN_GAP: f64 = 18.0;
+const ROW_GAP: f64 = 34.0;
+const LEGEND_GAP: f64 = 18.0;
+const TITLE_HEIGHT: f64 = 24.0;
+const PANEL_TITLE_HEIGHT: f64 = 20.0;
+
+impl Frame {
+    /// Returns the horizontal position of a place from 0 to 1.
+    pub fn x(&self, place: f64) -> f64 {
+        self.left + place * (self.right - self.left)
+    }
+
+    /// Returns the vertical position of a place from 0 to 1, counted from below.
+    pub fn y(&self, place: f64) -> f64 {
+        self.bottom - place * (self.bottom - self.top)
+    }
+}
+
+impl Layout {
+    /// Divides a sheet that is as large as asked for, or as large as the chart needs.
+    pub fn new(chart: &Chart, x: &Scale, y: &Scale) -> Self {
+        let count = chart.panels.len().max(1);
+        let columns = columns_for(count);
+        let rows = count.div_ceil(columns);
+        let names = x.ticks(1).len();
+
+        let top = top_margin(chart);
+        let (legend_width, legend_height) = legend::size(chart);
+        let right = if legend_width > 0.0 { LEGEND_GAP + legend_width + EDGE } else { EDGE + 6.0 };
+        let row_gaps = ROW_GAP * (rows - 1) as f64;
+        let column_gaps = COLUMN_GAP * (columns - 1) as f64;
+
+        // The names below the axis need a height that depends on the width, which depends on the numbers left of it,
+        // which depend on the height: these numbers are chosen for names that are not turned.
+        let upright = bottom_margin(chart, f64::from(TICK_SIZE));
+        let panel_height = |bottom: f64| match chart.size.1 {
+            Some(height) => ((height - top - bottom - row_gaps) / rows as f64).max(40.0),
+            None if count == 1 => 250.0_f64.max(legend_height - 20.0),
+            None => 165.0,
+        };
+        let y_ticks = y.ticks((panel_height(upright) / 32.0) as usize);
+        let left = EDGE
+            + if chart.y.label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + 8.0 }
+            + widest(&y_ticks)
+            + TICK
+            + 4.0;
+        let panel_width = match chart.size.0 {
+            Some(width) => ((width - left - right - column_gaps) / columns as f64).max(40.0),
+            None => (if count == 1 { 380.0_f64 } else { 215.0 }).max(if x.is_categorical() {
+                34.0 * names as f64
+            } else {
+                0.0
+            }),
+        };
+        let x_ticks = x.ticks((panel_width / 62.0) as usize);
+        let slot = panel_width / names as f64;
+        let turned = x.is_categorical() && widest(&x_ticks) + 6.0 > slot;
+        let bottom = if turned { bottom_margin(chart, turned_height(&x_ticks)) } else { upright };
+        // The first name, when turned, may need more room on the left than the numbers do.
+        let overhang =
+            if turned { (first_reach(&x_ticks) - left - slot / 2.0).max(0.0) } else { 0.0 };
+        let left = left + overhang;
+        let panel_width = if chart.size.0.is_some() {
+            (panel_width - overhang / columns as f64).max(40.0)
+        } else {
+            panel_width
+        };
+        let panel_height = panel_height(bottom);
+
+        let panels = frames(count, columns, (left, top), (panel_width, panel_height));
+        let inner_right = left + columns as f64 * panel_width + column_gaps;
+        let inner_bottom = top + rows as f64 * panel_height + row_gaps;
+        let height = chart.size.1.unwrap_or(inner_bottom + bottom);
+        Self {
+            width: chart.size.0.unwrap_or(inner_right + right).ceil(),
+            height: height.ceil(),
+            panels,
+            x_ticks,
+            y_ticks,
+            turned,
+            x_label: (f64::midpoint(left, inner_right), height - EDGE - 2.0),
+            y_label: (EDGE + f64::from(LABEL_SIZE) - 2.0, f64::midpoint(top, inner_bottom)),
+            legend: (inner_right + LEGEND_GAP, top),
+        }
+    }
+
+    /// Returns the baseline of the title.
+    pub fn title_baseline(&self) -> f64 {
+        EDGE + f64::from(TITLE_SIZE)
+    }
+}
+
+/// Moves a line to the middle of a pixel, where it is sharp.
+pub fn snap(position: f64) -> f64 {
+    position.floor() + 0.5
+}
+
+/// Places panels of one size in rows, from their upper left corner.
+fn frames(
+    count: usize,
+    columns: usize,
+    corner: (f64, f64),
+    (width, height): (f64, f64),
+) -> Vec<Frame> {
+    let frame = |index| {
+        let (row, column) = (index / columns, index % columns);
+        let left = corner.0 + column as f64 * (width + COLUMN_GAP);
+        let top = corner.1 + row as f64 * (height + ROW_GAP);
+        Frame {
+            left: snap(left),
+            right: snap(left + width),
+            top: snap(top),
+            bottom: snap(top + height),
+            has_y_labels: column == 0,
+            has_x_labels: index + columns >= count,
+        }
+    };
+    (0..count).map(frame).collect()
+}
+
+fn top_margin(chart: &Chart) -> f64 {
+    let title = if chart.title.is_some() { TITLE_HEIGHT } else { 0.0 };
+    let panel_titles = chart.panels.iter().any(|panel| !panel.title.is_empty());
+    EDGE + title + if panel_titles { PANEL_TITLE_HEIGHT } else { 0.0 }
+}
+
+fn columns_for(panels: usize) -> usize {
+    match panels {
+        4 => 2,
+        n => n.clamp(1, 3),
+    }
+}
+
+fn bottom_margin(chart: &Chart, names: f64) -> f64 {
+    let label = if chart.x.label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + 8.0 };
+    TICK + 5.0 + names + label + EDGE
+}
+
+fn widest(ticks: &[Tick]) -> f64 {
+    ticks.iter().map(|tick| text_width(&tick.label, TICK_SIZE)).fold(0.0, f64::max)
+}
+
+/// Returns how far the first name reaches to the left when turned.
+fn first_reach(ticks: &[Tick]) -> f64 {
+    ticks
+        .first()
+        .map_or(0.0, |tick| text_width(&tick.label, TICK_SIZE) * libm::cos(TURN.to_radians()))
+}
+
+fn turned_height(ticks: &[Tick]) -> f64 {
+    let angle = TURN.to_radians();
+    widest(ticks) * libm::sin(angle) + 4.0
+}

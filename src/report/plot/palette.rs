@@ -1,0 +1,131 @@
+//! Colors and shapes that readers of all kinds of sight can tell apart, in print too.
+
+/// Red, green and blue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Color(pub u8, pub u8, pub u8);
+
+/// How one series looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    pub color: Color,
+    pub shape: Shape,
+    pub dash: Dash,
+    /// Small and grey, as the background of other series.
+    pub muted: bool,
+}
+
+/// The shape of a marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+    InvertedTriangle,
+}
+
+/// The stroke of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dash {
+    Solid,
+    Dashed,
+}
+
+/// The eight colors of Okabe and Ito (2008), the yellow last because it is faint on white.
+const OKABE_ITO: [Color; 8] = [
+    Color(0x00, 0x72, 0xB2),
+    Color(0xD5, 0x5E, 0x00),
+    Color(0x00, 0x9E, 0x73),
+    Color(0xCC, 0x79, 0xA7),
+    Color(0xE6, 0x9F, 0x00),
+    Color(0x56, 0xB4, 0xE9),
+    Color(0x00, 0x00, 0x00),
+    Color(0xF0, 0xE4, 0x42),
+];
+
+const SHAPES: [Shape; 5] =
+    [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Diamond, Shape::InvertedTriangle];
+
+/// Ten equally spaced colors of viridis (Smith and van der Walt, 2015).
+const VIRIDIS: [Color; 10] = [
+    Color(0x44, 0x01, 0x54),
+    Color(0x48, 0x28, 0x78),
+    Color(0x3E, 0x49, 0x89),
+    Color(0x31, 0x68, 0x8E),
+    Color(0x26, 0x82, 0x8E),
+    Color(0x1F, 0x9E, 0x89),
+    Color(0x35, 0xB7, 0x79),
+    Color(0x6E, 0xCE, 0x58),
+    Color(0xB5, 0xDE, 0x2B),
+    Color(0xFD, 0xE7, 0x25),
+];
+
+/// The number of categories that differ in color alone.
+pub const COLORS: usize = OKABE_ITO.len();
+
+impl Style {
+    /// Returns the look of the series at a place in the legend; lines past the last color are dashed.
+    pub fn nth(index: usize) -> Self {
+        Self {
+            color: OKABE_ITO[index % COLORS],
+            shape: SHAPES[index % SHAPES.len()],
+            dash: if (index / COLORS).is_multiple_of(2) { Dash::Solid } else { Dash::Dashed },
+            muted: false,
+        }
+    }
+
+    /// Returns the look at a place, from 0 to 1, of a continuous quantity.
+    pub fn ramp(place: f64) -> Self {
+        Self { color: viridis(place), ..Self::nth(0) }
+    }
+
+    /// Returns a darker variant, for points over an area of the same color.
+    #[must_use]
+    pub fn darker(self) -> Self {
+        let dim = |channel: u8| (f64::from(channel) * 0.55).round() as u8;
+        let Color(red, green, blue) = self.color;
+        Self { color: Color(dim(red), dim(green), dim(blue)), ..self }
+    }
+
+    /// Returns the look of what has no color beside others that have: nearly black.
+    pub fn ink() -> Self {
+        Self { color: Color(0x22, 0x22, 0x22), ..Self::nth(0) }
+    }
+
+    /// Returns the look of a background.
+    pub fn background() -> Self {
+        Self { color: Color(0xA8, 0xA8, 0xA8), muted: true, ..Self::nth(0) }
+    }
+}
+
+/// Interpolates viridis up to its yellow, which is faint on white.
+pub fn viridis(place: f64) -> Color {
+    const USED: f64 = 0.93;
+    let position = place.clamp(0.0, 1.0) * USED * (VIRIDIS.len() - 1) as f64;
+    let index = (position as usize).min(VIRIDIS.len() - 2);
+    let (from, to, t) = (VIRIDIS[index], VIRIDIS[index + 1], position - index as f64);
+    let mix =
+        |from: u8, to: u8| (f64::from(from) + t * (f64::from(to) - f64::from(from))).round() as u8;
+    Color(mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_looks_differ_in_color_and_the_next_in_dash() {
+        for (left, right) in [(0, 1), (0, 7), (0, 8), (3, 11)] {
+            let [left, right] = [left, right].map(Style::nth);
+            assert_ne!((left.color, left.dash), (right.color, right.dash));
+        }
+    }
+
+    #[test]
+    fn the_ramp_runs_through_viridis() {
+        assert_eq!(viridis(0.0), VIRIDIS[0]);
+        // The second color stands at 1/9 of viridis, of which 0.93 is used.
+        assert_eq!(viridis(1.0 / 9.0 / 0.93), VIRIDIS[1]);
+        assert_eq!(viridis(7.0), viridis(1.0));
+    }
+}

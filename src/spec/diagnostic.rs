@@ -1,0 +1,132 @@
+//! What is wrong with an experiment: all of it, each thing with its place and a hint.
+
+use std::fmt;
+
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+};
+
+use super::deserialize::Error;
+use super::source::{Origin, Sources};
+
+/// One mistake of the user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What is wrong.
+    pub message: String,
+    /// The value it is about.
+    pub origin: Option<Origin>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// A mistake in one value.
+    pub fn at(origin: Origin, message: impl Into<String>) -> Self {
+        Self { message: message.into(), origin: Some(origin), hint: None }
+    }
+
+    /// A mistake of the whole.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self { message: message.into(), origin: None, hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// All the mistakes found, in the order of the text and each once.
+#[derive(Debug, Default)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    /// Adds what the deserializer says of a value; `otherwise` is where it lies if that is not known.
+    pub fn push_error(&mut self, error: Error, otherwise: Origin) {
+        let origin = Some(error.origin.unwrap_or(otherwise));
+        self.push(Diagnostic { message: error.message, origin, hint: error.hint });
+    }
+
+    /// Adds a mistake, unless the same one stands already (a sweep meets it once an instance).
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        if !self.0.contains(&diagnostic) {
+            self.0.push(diagnostic);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many things are wrong.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Writes every mistake with its source line underlined, and a last line that counts them.
+    pub fn render(&self, sources: &Sources, color: bool) -> String {
+        let theme =
+            if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
+        let mut sorted: Vec<&Diagnostic> = self.0.iter().collect();
+        sorted.sort_by_key(|d| d.origin.map(|origin| sources.position(origin)));
+        let mut out = String::new();
+        for diagnostic in sorted {
+            let report = Located::new(diagnostic, sources);
+            handler.render_report(&mut out, &report).expect("a string takes every write");
+        }
+        let count = self.0.len();
+        out + &format!("{count} error{}\n", if count == 1 { "" } else { "s" })
+    }
+}
+
+/// A diagnostic with its text at hand, as miette wants it.
+struct Located<'a> {
+    diagnostic: &'a Diagnostic,
+    source: Option<NamedSource<String>>,
+    label: Option<LabeledSpan>,
+}
+
+impl<'a> Located<'a> {
+    fn new(diagnostic: &'a Diagnostic, sources: &Sources) -> Self {
+        let place = diagnostic.origin.map(|origin| sources.locate(origin));
+        let label = place.as_ref().map(|(_, span)| {
+            LabeledSpan::new_primary_with_span(Some("here".to_owned()), span.clone())
+        });
+        let source = place.map(|(text, _)| NamedSource::new(&text.name, text.text.clone()));
+        Self { diagnostic, source, label }
+    }
+}
+
+impl fmt::Debug for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostic.fmt(f)
+    }
+}
+
+impl fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.diagnostic.message)
+    }
+}
+
+impl std::error::Error for Located<'_> {}
+
+impl miette::Diagnostic for Located<'_> {
+    fn severity(&self) -> Option<Severity> {
+        Some(Severity::Error)
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.diagnostic.hint.as_ref().map(|h| Box::new(h) as Box<dyn fmt::Display>)
+    }
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|s| s as &dyn SourceCode)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.label.clone().map(|l| Box::new(std::iter::once(l)) as Box<dyn Iterator<Item = _>>)
+    }
+}

@@ -1,0 +1,242 @@
+//! An experiment as its author wrote it: named, with axes, stages, tables and figures.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::axes::{self, Axis};
+use super::deserialize::from_value;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::layers;
+use super::source::{Origin, Sources};
+use super::suggest;
+use super::value::{self, Entry, Value, ValueKind};
+
+/// The parsed file, before any kind has looked at its parameters.
+#[derive(Debug)]
+pub struct Experiment {
+    /// Names the folder of its reports.
+    pub name: String,
+    /// One sentence on its purpose.
+    pub about: Option<String>,
+    /// The root seed, mixed into every stage's own.
+    pub seed: u64,
+    /// The file it was read from, as the user named it.
+    pub file: PathBuf,
+    /// The folder that the file's relative paths start from.
+    pub folder: PathBuf,
+    /// The sweeps, in the order written.
+    pub axes: Vec<Axis>,
+    /// The stages, in the order written.
+    pub stages: Vec<StageEntry>,
+    /// The tables, in the order written.
+    pub tables: Vec<Entry>,
+    /// The figures, in the order written.
+    pub figures: Vec<Entry>,
+}
+
+/// One `[stages.NAME]`.
+#[derive(Debug)]
+pub struct StageEntry {
+    /// Its name.
+    pub name: String,
+    /// Where the name was written.
+    pub origin: Origin,
+    /// The kind it names.
+    pub kind: String,
+    /// Where the kind was named.
+    pub kind_origin: Origin,
+    /// One sentence on its purpose.
+    pub about: Option<String>,
+    /// What it occupies while it runs.
+    pub resources: Resources,
+    /// Everything else: parameters of the kind, placeholders still in them.
+    pub parameters: Vec<Entry>,
+}
+
+/// What a node occupies while it runs; never part of its identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// CPU threads; as many as are free where absent.
+    pub cpu: Option<usize>,
+}
+
+/// The layers over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overlays {
+    /// The profile chosen.
+    pub profile: Option<String>,
+    /// Every `--set`, in order.
+    pub set: Vec<String>,
+}
+
+/// Reads an experiment; what is wrong with it goes to `errors`, and what could be read comes back.
+pub fn load(
+    file: &Path,
+    overlays: &Overlays,
+    sources: &mut Sources,
+    errors: &mut Diagnostics,
+) -> Option<Experiment> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the user's file")]
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            errors.push(Diagnostic::whole(format!("cannot read {}: {error}", file.display())));
+            return None;
+        }
+    };
+    let mut root = parse(file, &text, sources, errors);
+    let profile = layers::take_profile(&mut root, overlays.profile.as_deref(), errors);
+    if let Some(profile) = profile {
+        layers::overlay(&mut root, &profile, errors);
+    }
+    for set in &overlays.set {
+        if let Some(top) = layers::parse_set(sources, set, errors) {
+            layers::overlay(&mut root, &top, errors);
+        }
+    }
+    Some(read(&root, file, errors))
+}
+
+/// Reads an experiment from its text, without layers over it.
+pub fn read_text(
+    file: &Path,
+    text: &str,
+    sources: &mut Sources,
+    errors: &mut Diagnostics,
+) -> Experiment {
+    let mut root = parse(file, text, sources, errors);
+    layers::take_profile(&mut root, None, errors);
+    read(&root, file, errors)
+}
+
+fn parse(file: &Path, text: &str, sources: &mut Sources, errors: &mut Diagnostics) -> Value {
+    let source = sources.add(file.display().to_string(), text);
+    value::parse(sources, source, text, errors)
+}
+
+const SECTIONS: [&str; 6] = ["experiment", "axes", "stages", "tables", "figures", "profiles"];
+
+fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
+    for entry in root.entries() {
+        if !SECTIONS.contains(&entry.key.as_str()) {
+            let message = format!("unknown section `{}`", entry.key);
+            let hint = suggest::hint(&entry.key, "sections", SECTIONS);
+            errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
+        }
+    }
+    let head = head(root, errors);
+    let axes = section(root, "axes", errors);
+    let stages = section(root, "stages", errors);
+    if stages.is_empty() && errors.is_empty() {
+        errors
+            .push(Diagnostic::whole("the experiment has no stages").hint("add a `[stages.NAME]`"));
+    }
+    let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    Experiment {
+        name: head.name,
+        about: head.about,
+        seed: head.seed,
+        file: file.to_path_buf(),
+        folder,
+        axes: axes.iter().filter_map(|e| axes::read(e, errors)).collect(),
+        stages: stages.iter().filter_map(|e| stage(e, errors)).collect(),
+        tables: section(root, "tables", errors).to_vec(),
+        figures: section(root, "figures", errors).to_vec(),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    name: String,
+    about: Option<String>,
+    #[serde(default)]
+    seed: u64,
+}
+
+fn head(root: &Value, errors: &mut Diagnostics) -> Head {
+    let Some(value) = root.get("experiment") else {
+        errors.push(
+            Diagnostic::whole("the file has no `[experiment]`")
+                .hint("begin with `[experiment]` and a `name`"),
+        );
+        return Head::default();
+    };
+    match from_value::<Head>(value) {
+        Ok(head) => {
+            let origin = value.get("name").map_or(value.origin, |v| v.origin);
+            check_name(&head.name, "an experiment's name", origin, errors);
+            head
+        }
+        Err(error) => {
+            errors.push_error(error, value.origin);
+            Head::default()
+        }
+    }
+}
+
+/// The entries of a section, with names that can be file names, shell words and parts of `a[b=c]`.
+fn section<'a>(root: &'a Value, name: &str, errors: &mut Diagnostics) -> &'a [Entry] {
+    let Some(value) = root.get(name) else { return &[] };
+    if !matches!(value.kind, ValueKind::Table(_)) {
+        let message = format!("`{name}` is a table, not {}", value.type_name());
+        errors.push(Diagnostic::at(value.origin, message));
+    }
+    for entry in value.entries() {
+        check_name(&entry.key, "a name", entry.key_origin, errors);
+    }
+    value.entries()
+}
+
+fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
+        let message = format!("{what} is 1 to 100 letters, digits, `_` and `-`");
+        errors.push(Diagnostic::at(origin, message));
+    }
+}
+
+fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
+    let ValueKind::Table(fields) = &entry.value.kind else {
+        let message = format!("a stage is a table, not {}", entry.value.type_name());
+        errors.push(Diagnostic::at(entry.value.origin, message));
+        return None;
+    };
+    let Some(kind) = entry.value.get("kind") else {
+        let message = format!("stage `{}` has no `kind`", entry.key);
+        let hint = "`wavecrest kinds` lists the kinds";
+        errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
+        return None;
+    };
+    let name = typed::<String>(Some(kind), errors)?;
+    Some(StageEntry {
+        name: entry.key.clone(),
+        origin: entry.key_origin,
+        kind: name,
+        kind_origin: kind.origin,
+        about: typed(entry.value.get("about"), errors),
+        resources: typed(entry.value.get("resources"), errors).unwrap_or_default(),
+        parameters: fields
+            .iter()
+            .filter(|f| !RESERVED.contains(&f.key.as_str()))
+            .cloned()
+            .collect(),
+    })
+}
+
+/// Keys of a stage that are no parameters.
+pub const RESERVED: [&str; 3] = ["kind", "about", "resources"];
+
+fn typed<'a, T: Deserialize<'a>>(value: Option<&'a Value>, errors: &mut Diagnostics) -> Option<T> {
+    let value = value?;
+    match from_value(value) {
+        Ok(typed) => Some(typed),
+        Err(error) => {
+            errors.push_error(error, value.origin);
+            None
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The text of an experiment: TOML in, an [`Experiment`] with origins or all its errors out.
+//!
+//! Spans are born here. A value carries the id of the place it was written at ([`Origin`]); the rest of the program
+//! hands ids back when it has something to say about a value, and [`Sources`] alone turns them into text. The module
+//! knows no kind of stage and no engine.
+
+pub mod axes;
+pub mod deserialize;
+pub mod diagnostic;
+pub mod experiment;
+pub mod layers;
+pub mod source;
+pub mod suggest;
+pub mod value;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use experiment::Experiment;
+pub use source::{Origin, Sources};
+pub use value::{Value, ValueKind};

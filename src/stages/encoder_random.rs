@@ -1,0 +1,100 @@
+//! `encoder.random`: a network as it was drawn, the control of every pre-training.
+
+use candle_core::{DType, Device};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shared::network::to_artifact;
+use super::shared::training::failure;
+use crate::artifacts::encoder::Encoder;
+use crate::engine::context::Context;
+use crate::engine::parameter::Seed;
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::nn::resnet::{ResNet, ResNetConfig, StemInit};
+
+/// Draws a ResNet-18 that is never trained.
+///
+/// Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
+/// retinal-wave pre-training (Ligeralde et al. 2023).
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderRandom {
+    /// Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+    #[serde(default = "standard_width")]
+    #[schemars(range(min = 1, max = 1024))]
+    width: usize,
+    /// Channels of an input image; a gray image is repeated in each.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 16))]
+    channels: usize,
+    /// How the first convolution starts.
+    #[serde(default = "kaiming")]
+    stem_init: StemInit,
+    /// Seed of the weights. A pre-training with the same seed starts from the same network.
+    #[serde(default)]
+    seed: Seed,
+}
+
+pub(super) fn standard_width() -> usize {
+    64
+}
+pub(super) fn three() -> usize {
+    3
+}
+pub(super) fn kaiming() -> StemInit {
+    StemInit::Kaiming
+}
+
+/// Encoders of one seed are the same whatever they are to be used for.
+pub(super) const STREAMS: &str = "encoder";
+
+impl Stage for EncoderRandom {
+    const KIND: &'static str = "encoder.random";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+
+    fn check(&self) -> Vec<Violation> {
+        violations([
+            ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
+            ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
+        ])
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Encoder::TYPE)
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let config =
+            ResNetConfig { width: self.width, channels: self.channels, stem_init: self.stem_init };
+        let streams = self.seed.streams(STREAMS);
+        let network = ResNet::new(config, &streams, &Device::Cpu, DType::F32).map_err(failure)?;
+        cx.metric("parameters", network.parameters.count() as f64)?;
+        cx.save(&to_artifact(&network)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::shared::bench::Bench;
+
+    #[test]
+    fn the_standard_network_has_torchvisions_number_of_parameters() {
+        // torchvision's resnet18 has 11,689,512, of which 513,000 are the classifier's.
+        let results = Bench::new().run::<EncoderRandom>("").unwrap();
+        assert_eq!(results.metrics["parameters"], 11_176_512.0);
+        let encoder: Encoder = results.main();
+        let stem = &encoder.file.tensors["conv1.weight"];
+        assert_eq!(stem.shape, [64, 3, 7, 7]);
+        assert_eq!(Bench::new().run::<EncoderRandom>("").unwrap().main::<Encoder>(), encoder);
+    }
+
+    #[test]
+    fn seeds_and_ranges_matter() {
+        let encoder =
+            |text: &str| -> Encoder { Bench::new().run::<EncoderRandom>(text).unwrap().main() };
+        assert_ne!(encoder("width = 2\nseed = 1"), encoder("width = 2\nseed = 2"));
+        assert!(Bench::new().run::<EncoderRandom>("width = 0").is_err());
+    }
+}

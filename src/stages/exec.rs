@@ -1,0 +1,284 @@
+//! `exec`: any program as a stage.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::{file, table, tensors};
+use crate::engine::context::Context;
+use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::parameter::{DataPath, Input};
+use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
+use crate::store::files;
+
+/// Runs a program as a stage: what no built-in kind does is never a dead end.
+///
+/// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the command, `{inputs.NAME}` is
+/// the path of an input (its only file, or the folder of its files) and `{outputs.NAME}` the path at which an output is
+/// to be written: Parquet for a `table`, safetensors for `tensors`, anything for a `file`. It sees no environment
+/// but `PATH`, `HOME`, `LANG` and what `environment` names. The exit status 0 is success. A single output is the
+/// stage's main one.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// The program and its arguments.
+    command: Vec<String>,
+    /// What the program reads, by name.
+    #[serde(default)]
+    inputs: BTreeMap<String, Input<AnyArtifact>>,
+    /// Scripts and other files that the program needs. Their content is part of the stage's identity.
+    #[serde(default)]
+    files: Vec<DataPath>,
+    /// What the program writes, by name: its type.
+    outputs: BTreeMap<String, OutputType>,
+    /// Environment variables to set.
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+/// The type of an output.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OutputType {
+    /// A Parquet file.
+    Table,
+    /// A safetensors file.
+    Tensors,
+    /// Any file.
+    File,
+}
+
+impl OutputType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Tensors => "tensors",
+            Self::File => "file",
+        }
+    }
+
+    /// What the file is called inside the artifact.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Table => table::FILE,
+            Self::Tensors => tensors::FILE,
+            Self::File => file::FILE,
+        }
+    }
+}
+
+impl Stage for Exec {
+    const KIND: &'static str = "exec";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::External;
+
+    fn check(&self) -> Vec<Violation> {
+        let mut broken = Vec::new();
+        if self.command.first().is_none_or(String::is_empty) {
+            broken.push(Violation::new("command", "must name a program"));
+        }
+        if self.outputs.is_empty() {
+            broken.push(Violation::new("outputs", "must name at least one output"));
+        }
+        for word in &self.command {
+            if let Err(rule) = fill(word, &|hole| self.knows(hole).then(PathBuf::new)) {
+                broken.push(Violation::new("command", rule));
+            }
+        }
+        for file in &self.files {
+            let path = Path::new(file.written());
+            if path.is_absolute() || path.components().any(|c| c.as_os_str() == "..") {
+                let rule = format!("must lie below the experiment file: {}", file.written());
+                broken.push(Violation::new("files", rule));
+            }
+        }
+        broken
+    }
+
+    fn outputs(&self) -> Outputs {
+        let types = self.outputs.iter().map(|(name, kind)| (name.clone(), kind.name().to_owned()));
+        let main = if self.outputs.len() == 1 { self.outputs.keys().next().cloned() } else { None };
+        Outputs { main, types: types.collect() }
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let folder = cx.scratch().join("work");
+        files::make_folder(&folder)?;
+        for file in &self.files {
+            files::copy(file.path(), &folder.join(file.written()))?;
+        }
+        let mut paths = BTreeMap::new();
+        for (name, input) in &self.inputs {
+            let place = cx.scratch().join("inputs").join(name);
+            paths.insert(format!("inputs.{name}"), lay_out(&cx.load(input)?, &place)?);
+        }
+        for (name, kind) in &self.outputs {
+            let path = cx.output_folder(name)?.join(kind.file());
+            paths.insert(format!("outputs.{name}"), path);
+        }
+        let fill_word = |word: &String| fill(word, &|hole| paths.get(hole).cloned());
+        let words: Vec<String> =
+            self.command.iter().map(fill_word).collect::<Result<_, _>>().map_err(Failure::user)?;
+        let status = self.execute(cx, &words, &folder)?;
+        anyhow::ensure!(
+            status.success(),
+            Failure::new(
+                FailureKind::Internal,
+                format!("`{}` ended with {status}", words.join(" "))
+            )
+        );
+        for (name, kind) in &self.outputs {
+            let path = &paths[&format!("outputs.{name}")];
+            anyhow::ensure!(
+                path.is_file(),
+                Failure::data(format!("the program ended well but did not write output `{name}`"))
+                    .hint(format!(
+                        "it is to write {{outputs.{name}}}, a path given in the command"
+                    ))
+            );
+            check_written(path, *kind).with_context(|| format!("output `{name}`"))?;
+            cx.declare_saved(name, kind.name());
+        }
+        Ok(())
+    }
+}
+
+impl Exec {
+    fn knows(&self, hole: &str) -> bool {
+        match hole.split_once('.') {
+            Some(("inputs", name)) => self.inputs.contains_key(name),
+            Some(("outputs", name)) => self.outputs.contains_key(name),
+            _ => false,
+        }
+    }
+
+    /// Runs the program; what it prints goes to the log.
+    fn execute(
+        &self,
+        cx: &Context<'_>,
+        words: &[String],
+        folder: &Path,
+    ) -> anyhow::Result<ExitStatus> {
+        tracing::info!("running {}", words.join(" "));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(folder).stdin(Stdio::null()).env_clear();
+        for name in ["PATH", "HOME", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(&self.environment);
+        let mut child = command.spawn().map_err(|error| {
+            Failure::user(format!("cannot run `{}`: {error}", words[0]))
+                .hint("a program is looked for in PATH; a script of your own is listed in `files`")
+        })?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if cx.cancel().load(Ordering::Relaxed) {
+                child.kill()?;
+                child.wait()?;
+                anyhow::bail!(Failure::interrupted());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Replaces `{inputs.x}` and `{outputs.x}` in a word; other braces stay.
+fn fill(word: &str, path: &dyn Fn(&str) -> Option<PathBuf>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        let inside = &rest[at + 1..];
+        let hole = inside.find('}').map(|end| &inside[..end]);
+        match hole.filter(|h| h.starts_with("inputs.") || h.starts_with("outputs.")) {
+            Some(hole) => {
+                let path = path(hole);
+                let path =
+                    path.ok_or_else(|| format!("names `{{{hole}}}`, which is not declared"))?;
+                out.push_str(&path.to_string_lossy());
+                rest = &inside[hole.len() + 1..];
+            }
+            None => {
+                out.push('{');
+                rest = inside;
+            }
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Puts an input's files where the program can read them; a single file is given by its own path.
+fn lay_out(artifact: &AnyArtifact, folder: &Path) -> anyhow::Result<PathBuf> {
+    for (name, path) in &artifact.files.0 {
+        files::copy(path, &folder.join(name))?;
+    }
+    let mut names = artifact.files.0.keys();
+    Ok(match (names.next(), names.next()) {
+        (Some(only), None) => folder.join(only),
+        _ => folder.to_path_buf(),
+    })
+}
+
+/// Reads what a program wrote, so that a wrong format is its own failure and not that of a later stage.
+fn check_written(path: &Path, kind: OutputType) -> anyhow::Result<()> {
+    use crate::engine::stage::{Artifact, Files};
+    let written = Files(BTreeMap::from([(kind.file().to_owned(), path.to_path_buf())]));
+    match kind {
+        OutputType::Table => table::Table::load(&written).map(drop),
+        OutputType::Tensors => tensors::Tensors::load(&written).map(drop),
+        OutputType::File => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts::file::PlainFile;
+    use crate::artifacts::table::Table;
+    use crate::stages::shared::bench::Bench;
+
+    #[test]
+    fn a_program_reads_inputs_and_writes_outputs() {
+        let bench = Bench::new().put("words", &PlainFile(b"one two".to_vec()));
+        let text = "command = ['sh', '-c', 'tr a-z A-Z < \"$1\" > \"$2\"; echo $GREETING >> \"$2\"', \
+                    'sh', '{inputs.words}', '{outputs.loud}']\n\
+                    inputs = { words = '@words' }\noutputs = { loud = 'file' }\n\
+                    environment = { GREETING = 'hello' }";
+        let results = bench.run::<Exec>(text).unwrap();
+        assert_eq!(results.output::<PlainFile>("loud").0, b"ONE TWOhello\n");
+    }
+
+    #[test]
+    fn tables_pass_and_failures_are_explained() {
+        let table = Table::new().floats("x", [1.0, 2.0]);
+        let bench = Bench::new().put("table", &table);
+        let copy = "command = ['cp', '{inputs.t}', '{outputs.o}']\ninputs = { t = '@table' }\n";
+        let results = bench.run::<Exec>(&format!("{copy}outputs = {{ o = 'table' }}")).unwrap();
+        assert_eq!(results.output::<Table>("o"), table);
+        let check = |text: &str, expected: &str| {
+            let error = format!("{:#}", bench.run::<Exec>(text).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        check("command = ['false']\noutputs = { o = 'file' }", "exit status: 1");
+        check("command = ['true']\noutputs = { o = 'file' }", "did not write output `o`");
+        check(
+            "command = ['no-such-program']\noutputs = { o = 'file' }",
+            "cannot run `no-such-program`",
+        );
+        check("command = ['cp', '{inputs.x}']\noutputs = { o = 'file' }", "is not declared");
+        check("command = ['touch', '{outputs.o}']\noutputs = { o = 'table' }", "output `o`");
+        check("command = []\noutputs = {}", "must name a program");
+    }
+}

@@ -1,0 +1,234 @@
+//! `images.table`: labeled images from a table, one row an image.
+
+use std::io::{Cursor, Read};
+
+use anyhow::Context as _;
+use flate2::read::GzDecoder;
+use polars::prelude::{Column, DataFrame, DataType};
+use polars_io::SerReader;
+use polars_io::csv::read::CsvReadOptions;
+use polars_io::parquet::read::ParquetReader;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::dataset::Dataset;
+use crate::artifacts::images::Images;
+use crate::engine::context::Context;
+use crate::engine::failure::Failure;
+use crate::engine::parameter::{DataPath, Seed};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::rng::Streams;
+use crate::store::files;
+
+/// Reads labeled images from a table: one row an image, one column a pixel and one the label.
+///
+/// The file is Parquet if its name ends in `.parquet`, else comma-separated values, gzipped if it ends in `.gz`. A
+/// share of each class is set aside for testing, drawn by the seed.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesTable {
+    /// The table.
+    path: DataPath,
+    /// Rows of an image, in pixels.
+    #[schemars(range(min = 1))]
+    height: usize,
+    /// Columns of an image, in pixels.
+    #[schemars(range(min = 1))]
+    width: usize,
+    /// Channels of an image; the table holds one after the other.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    channels: usize,
+    /// Where the label stands.
+    #[serde(default)]
+    label: LabelColumn,
+    /// Whether the first line of a CSV file names the columns.
+    #[serde(default)]
+    header: bool,
+    /// The value that becomes 1; 0 stays 0.
+    #[serde(default = "white")]
+    #[schemars(range(min = 0.0))]
+    white: f64,
+    /// Share of each class that is kept for testing.
+    #[serde(default = "fifth")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    test_fraction: f64,
+    /// At most this many images of each class, drawn by the seed; all where absent.
+    #[serde(default)]
+    per_class: Option<usize>,
+    /// Seed of the draw.
+    #[serde(default)]
+    seed: Seed,
+}
+
+/// Where the label stands in a row.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum LabelColumn {
+    /// Before the pixels.
+    First,
+    /// After the pixels.
+    #[default]
+    Last,
+}
+
+fn one() -> usize {
+    1
+}
+fn white() -> f64 {
+    255.0
+}
+fn fifth() -> f64 {
+    0.2
+}
+
+impl Stage for ImagesTable {
+    const KIND: &'static str = "images.table";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+
+    fn check(&self) -> Vec<Violation> {
+        violations([
+            ("height", self.height > 0, "must be at least 1"),
+            ("width", self.width > 0, "must be at least 1"),
+            ("channels", self.channels > 0, "must be at least 1"),
+            ("white", self.white > 0.0, "must be above 0"),
+            ("test_fraction", (0.0..=1.0).contains(&self.test_fraction), "must be from 0 to 1"),
+            ("per_class", self.per_class.is_none_or(|n| n > 0), "must be at least 1"),
+        ])
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Dataset::TYPE)
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let frame = self.read()?;
+        cx.progress(0.5, || "read".into());
+        let images = self.images(&frame)?;
+        let (train, test) = self.split(&images.labels, &self.seed.streams(Self::KIND));
+        cx.metric("train", train.len() as f64)?;
+        cx.metric("test", test.len() as f64)?;
+        cx.save(&Dataset { train: images.select(&train), test: images.select(&test) })
+    }
+}
+
+impl ImagesTable {
+    fn read(&self) -> anyhow::Result<DataFrame> {
+        let path = self.path.path();
+        let name = self.path.written();
+        let extension =
+            |wanted: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
+        let mut bytes = files::read(path)?;
+        if extension("parquet") {
+            return ParquetReader::new(Cursor::new(bytes)).finish().context(name.to_owned());
+        }
+        if extension("gz") {
+            let mut plain = Vec::new();
+            GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).context(name.to_owned())?;
+            bytes = plain;
+        }
+        CsvReadOptions::default()
+            .with_has_header(self.header)
+            .into_reader_with_file_handle(Cursor::new(bytes))
+            .finish()
+            .context(name.to_owned())
+    }
+
+    fn images(&self, frame: &DataFrame) -> anyhow::Result<Images> {
+        let size = self.channels * self.height * self.width;
+        let found = frame.width();
+        anyhow::ensure!(
+            found == size + 1,
+            Failure::data(format!(
+                "{} has {found} columns; {} x {} x {} pixels and a label need {}",
+                self.path.written(),
+                self.channels,
+                self.height,
+                self.width,
+                size + 1
+            ))
+            .hint("check `height`, `width` and `channels`")
+        );
+        let (label, first) = match self.label {
+            LabelColumn::First => (0, 1),
+            LabelColumn::Last => (size, 0),
+        };
+        let count = frame.height();
+        let mut pixels = vec![0.0f32; count * size];
+        for (at, column) in frame.columns()[first..first + size].iter().enumerate() {
+            for (row, value) in numbers(column)?.into_iter().enumerate() {
+                pixels[row * size + at] = (value / self.white) as f32;
+            }
+        }
+        let labels = numbers(&frame.columns()[label])?.into_iter().map(class);
+        Ok(Images {
+            count,
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+            pixels,
+            labels: labels.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// Draws the rows of both parts, class by class, and puts each part in random order.
+    fn split(&self, labels: &[u32], streams: &Streams) -> (Vec<usize>, Vec<usize>) {
+        let (mut train, mut test) = (Vec::new(), Vec::new());
+        let classes = labels.iter().max().map_or(0, |largest| largest + 1);
+        for class in 0..classes {
+            let mut rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+            streams.indexed("split", u64::from(class)).shuffle(&mut rows);
+            rows.truncate(self.per_class.unwrap_or(usize::MAX));
+            let tested = (rows.len() as f64 * self.test_fraction).round() as usize;
+            train.extend(rows.split_off(tested));
+            test.extend(rows);
+        }
+        let mut order = streams.stream("order");
+        order.shuffle(&mut train);
+        order.shuffle(&mut test);
+        (train, test)
+    }
+}
+
+fn numbers(column: &Column) -> anyhow::Result<Vec<f64>> {
+    let name = column.name();
+    let cast = column.cast(&DataType::Float64)?;
+    let values = cast.f64()?;
+    let wrong = || Failure::data(format!("column `{name}` holds something that is no number"));
+    values.iter().map(|v| Ok(v.filter(|v| v.is_finite()).ok_or_else(wrong)?)).collect()
+}
+
+fn class(value: f64) -> anyhow::Result<u32> {
+    let whole = value.fract() == 0.0 && (0.0..1e6).contains(&value);
+    anyhow::ensure!(
+        whole,
+        Failure::data(format!("{value} is no label: labels are whole numbers from 0"))
+    );
+    Ok(value as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::shared::bench::Bench;
+
+    #[test]
+    fn rows_become_images_and_classes_are_split_evenly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        let rows: Vec<String> = (0..20).map(|i| format!("{},0,255,51,{}\n", i, i % 2)).collect();
+        files::write(&path, rows.concat().as_bytes()).unwrap();
+        let text =
+            format!("path = '{}'\nheight = 2\nwidth = 2\ntest_fraction = 0.3", path.display());
+        let data: Dataset = Bench::new().run::<ImagesTable>(&text).unwrap().main();
+        assert_eq!((data.train.count, data.test.count, data.classes()), (14, 6, 2));
+        assert_eq!(data.test.labels.iter().filter(|l| **l == 1).count(), 3);
+        assert_eq!(data.train.image(0)[1..], [0.0, 1.0, 0.2]);
+        let parity = |images: &Images, i: usize| (images.image(i)[0] * 255.0).round() as u32 % 2;
+        assert!((0..14).all(|i| parity(&data.train, i) == data.train.labels[i]));
+        let wrong = text.replace("width = 2", "width = 3");
+        let error = Bench::new().run::<ImagesTable>(&wrong).unwrap_err().to_string();
+        assert!(error.contains("has 5 columns"), "{error}");
+    }
+}

@@ -1,0 +1,50 @@
+//! The kinds of stages: one file a kind, one line here.
+
+pub mod shared;
+
+pub mod activations;
+pub mod critical_analytic;
+pub mod critical_classify;
+pub mod critical_search;
+pub mod critical_start;
+pub mod data_downsample;
+pub mod encoder_random;
+pub mod exec;
+pub mod images_idx;
+pub mod images_table;
+pub mod manifold_build;
+pub mod manifold_capacity;
+pub mod movie_normalise;
+pub mod movie_segment;
+pub mod movie_shuffle;
+pub mod network_train;
+pub mod pretrain_simclr;
+pub mod probe_linear;
+pub mod task_translate;
+pub mod waves_simulate;
+
+use crate::engine::kind::{Kind, Registry};
+
+/// Every kind that experiments may name.
+pub const KINDS: Registry = Registry(&[
+    Kind::of::<waves_simulate::WavesSimulate>(),
+    Kind::of::<movie_normalise::MovieNormalise>(),
+    Kind::of::<movie_segment::MovieSegment>(),
+    Kind::of::<movie_shuffle::MovieShuffle>(),
+    Kind::of::<encoder_random::EncoderRandom>(),
+    Kind::of::<pretrain_simclr::PretrainSimclr>(),
+    Kind::of::<images_idx::ImagesIdx>(),
+    Kind::of::<images_table::ImagesTable>(),
+    Kind::of::<task_translate::TaskTranslate>(),
+    Kind::of::<probe_linear::ProbeLinear>(),
+    Kind::of::<manifold_build::ManifoldBuild>(),
+    Kind::of::<activations::LayerActivations>(),
+    Kind::of::<manifold_capacity::ManifoldCapacity>(),
+    Kind::of::<data_downsample::DataDownsample>(),
+    Kind::of::<network_train::NetworkTrain>(),
+    Kind::of::<critical_start::CriticalStart>(),
+    Kind::of::<critical_search::CriticalSearch>(),
+    Kind::of::<critical_classify::CriticalClassify>(),
+    Kind::of::<critical_analytic::CriticalAnalytic>(),
+    Kind::of::<exec::Exec>(),
+]);

@@ -1,0 +1,258 @@
+//! `pretrain.simclr`: contrastive pre-training on the events of a movie.
+
+use candle_core::Device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::encoder_random::{STREAMS, kaiming, standard_width, three};
+use super::shared::network::{device, to_artifact};
+use super::shared::training::{failure, flow};
+use crate::artifacts::encoder::Encoder;
+use crate::artifacts::events::Events;
+use crate::artifacts::movie::Movie;
+use crate::artifacts::table::Table;
+use crate::engine::context::Context;
+use crate::engine::parameter::{Input, Seed};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::nn::images::Images;
+use crate::nn::optimizer::AdamConfig;
+use crate::nn::resnet::{ResNetConfig, StemInit};
+use crate::nn::sampler::SamplerConfig;
+use crate::nn::simclr::{EpochRow, Objective, PretrainConfig, Pretrained, Progress, pretrain};
+
+/// Pre-trains a ResNet-18 so that neighboring frames of an event are alike and frames of other events are not.
+///
+/// No augmentation: positives come from time alone. As in Ligeralde et al. 2023 (PMLR 243:194-208), sections 2.1 and
+/// 2.3: torchvision's ResNet-18, a projector of linear layers with batch normalization, Adam, whole events drawn at
+/// random until a batch is full. Defaults are the paper's. Frames are expected in [0, 1] (see `movie.normalise`).
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainSimclr {
+    /// The frames to learn from.
+    movie: Input<Movie>,
+    /// The events in them; for a shuffled movie, those of the movie it was made from.
+    events: Input<Events>,
+    /// Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+    #[serde(default = "standard_width")]
+    #[schemars(range(min = 1, max = 1024))]
+    width: usize,
+    /// Channels of the network's input; gray frames are repeated in each.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 16))]
+    channels: usize,
+    /// How the first convolution starts.
+    #[serde(default = "kaiming")]
+    stem_init: StemInit,
+    /// Widths of the projector's layers, the last one included.
+    #[serde(default = "paper_projector")]
+    projector: Vec<usize>,
+    /// What is contrasted.
+    #[serde(default)]
+    objective: Objective,
+    /// Passes over the events.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    epochs: usize,
+    /// Frames at which a batch is full. Events are whole, so that most batches hold more.
+    #[serde(default = "paper_batch")]
+    #[schemars(range(min = 2))]
+    batch_frames: usize,
+    /// Longest run of frames that an event gives to an epoch, drawn anew in each; whole events where absent.
+    #[serde(default)]
+    max_event_frames: Option<usize>,
+    /// Share of the events that is trained on; the others give the held-out loss.
+    #[serde(default = "most")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    train_fraction: f64,
+    /// Learning rate of Adam.
+    #[serde(default = "paper_rate")]
+    #[schemars(range(min = 0.0))]
+    learning_rate: f64,
+    /// Multiple of each weight that is added to its gradient.
+    #[serde(default = "paper_decay")]
+    #[schemars(range(min = 0.0))]
+    weight_decay: f64,
+    /// Seed of weights, split and batches. An `encoder.random` of the same seed is the network it starts from.
+    #[serde(default)]
+    seed: Seed,
+}
+
+fn paper_projector() -> Vec<usize> {
+    vec![8192; 3]
+}
+fn hundred() -> usize {
+    100
+}
+fn paper_batch() -> usize {
+    3000
+}
+fn most() -> f64 {
+    0.8
+}
+fn paper_rate() -> f64 {
+    1e-4
+}
+fn paper_decay() -> f64 {
+    1e-6
+}
+
+impl Stage for PretrainSimclr {
+    const KIND: &'static str = "pretrain.simclr";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Machine;
+
+    fn check(&self) -> Vec<Violation> {
+        let widths = !self.projector.is_empty() && self.projector.iter().all(|w| *w > 0);
+        let mut broken = violations([
+            ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
+            ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
+            ("projector", widths, "must hold at least one width, each at least 1"),
+            ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
+            ("batch_frames", self.batch_frames >= 2, "must be at least 2"),
+            (
+                "max_event_frames",
+                self.max_event_frames.is_none_or(|n| n >= 2),
+                "must be at least 2",
+            ),
+            ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
+            ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
+            ("objective", self.objective.temperature() > 0.0, "must have a temperature above 0"),
+        ]);
+        let share = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
+        broken.extend(violations([("train_fraction", share, "must be above 0 and at most 1")]));
+        broken
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Encoder::TYPE).and("history", Table::TYPE)
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let movie = cx.load(&self.movie)?;
+        let events = cx.load(&self.events)?;
+        let trained = self.train(cx, &movie, &events, &device()?)?;
+        let last = trained.rows.last().expect("there is at least one epoch");
+        cx.metric("loss", last.train_loss)?;
+        cx.metric("alignment", last.alignment)?;
+        cx.metric("uniformity", last.uniformity)?;
+        if let Some(loss) = last.held_out_loss {
+            cx.metric("held_out_loss", loss)?;
+        }
+        cx.save_as("history", &history(&trained.rows))?;
+        cx.save(&to_artifact(&trained.encoder)?)
+    }
+}
+
+impl PretrainSimclr {
+    fn train(
+        &self,
+        cx: &Context<'_>,
+        movie: &Movie,
+        events: &Events,
+        device: &Device,
+    ) -> anyhow::Result<Pretrained> {
+        let frames = Images::gray(&movie.data, movie.height, movie.width).map_err(failure)?;
+        let ranges = events.starts.iter().zip(&events.ends);
+        let ranges: Vec<_> = ranges.map(|(start, end)| *start as usize..*end as usize).collect();
+        let steps_done = |epoch: usize, step: usize, steps: usize| {
+            (epoch as f64 - 1.0 + step as f64 / steps as f64) / self.epochs as f64
+        };
+        let mut observe = |progress: Progress<'_>| {
+            if let Progress::Step(step) = progress {
+                let fraction = steps_done(step.epoch, step.step, step.steps);
+                cx.progress(fraction, || {
+                    format!("epoch {}/{}  loss {:.4}", step.epoch, self.epochs, step.loss)
+                });
+            }
+            flow(cx)
+        };
+        let streams = self.seed.streams(STREAMS);
+        pretrain(frames, &ranges, &self.config(), &streams, device, &mut observe).map_err(failure)
+    }
+
+    fn config(&self) -> PretrainConfig {
+        PretrainConfig {
+            encoder: ResNetConfig {
+                width: self.width,
+                channels: self.channels,
+                stem_init: self.stem_init,
+            },
+            projector: self.projector.clone(),
+            objective: self.objective,
+            epochs: self.epochs,
+            sampler: SamplerConfig {
+                batch_frames: self.batch_frames,
+                max_event_frames: self.max_event_frames,
+            },
+            train_fraction: self.train_fraction,
+            optimizer: AdamConfig {
+                learning_rate: self.learning_rate,
+                weight_decay: self.weight_decay,
+                ..AdamConfig::default()
+            },
+        }
+    }
+}
+
+fn history(rows: &[EpochRow]) -> Table {
+    Table::new()
+        .counts("epoch", rows.iter().map(|r| r.epoch))
+        .floats("loss", rows.iter().map(|r| r.train_loss))
+        .maybe_floats("held_out_loss", rows.iter().map(|r| r.held_out_loss))
+        .floats("alignment", rows.iter().map(|r| r.alignment))
+        .floats("uniformity", rows.iter().map(|r| r.uniformity))
+        .floats("gradient_norm", rows.iter().map(|r| r.gradient_norm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::encoder_random::EncoderRandom;
+    use crate::stages::shared::bench::Bench;
+
+    /// A bar that drifts in its own direction in each of eight events of six frames.
+    fn bench() -> Bench {
+        let value = |event: usize, frame: usize, at: usize| {
+            let along = if event.is_multiple_of(2) { at % 8 } else { at / 8 };
+            f32::from(u8::from((along + frame * (1 + event / 4)) % 8 < 2))
+        };
+        let data = (0..48).flat_map(|t| (0..64).map(move |at| value(t / 6, t % 6, at))).collect();
+        let starts: Vec<u32> = (0..8).map(|event| event * 6).collect();
+        let ends = starts.iter().map(|start| start + 6).collect();
+        Bench::new()
+            .put("movie", &Movie { frames: 48, height: 8, width: 8, rate: 10.0, data })
+            .put("events", &Events { starts, ends })
+    }
+
+    const SMALL: &str = "movie = '@movie'\nevents = '@events'\nwidth = 2\nchannels = 1\n\
+        projector = [8, 4]\nbatch_frames = 12\n";
+
+    #[test]
+    fn pre_training_repeats_and_starts_from_the_random_network() {
+        let run = |more: &str| bench().run::<PretrainSimclr>(&format!("{SMALL}{more}")).unwrap();
+        let first = run("epochs = 2");
+        assert_eq!(first.main::<Encoder>(), run("epochs = 2").main::<Encoder>());
+        assert_ne!(first.main::<Encoder>(), run("epochs = 2\nseed = 1").main::<Encoder>());
+        assert_eq!(first.output::<Table>("history").frame().unwrap().height(), 2);
+        let still: Encoder = run("epochs = 1\nlearning_rate = 0\nweight_decay = 0").main();
+        let random: Encoder =
+            Bench::new().run::<EncoderRandom>("width = 2\nchannels = 1").unwrap().main();
+        assert_eq!(still.file.tensors["conv1.weight"], random.file.tensors["conv1.weight"]);
+    }
+
+    #[test]
+    fn both_objectives_learn_and_bad_parameters_are_refused() {
+        for objective in ["wave_contrast", "nt_xent"] {
+            let more = format!(
+                "learning_rate = 1e-3\nepochs = 1\nobjective = {{ {objective} = {{ temperature = 0.2 }} }}"
+            );
+            let results = bench().run::<PretrainSimclr>(&format!("{SMALL}{more}")).unwrap();
+            assert!(results.metrics["loss"].is_finite());
+        }
+        for bad in ["epochs = 0", "train_fraction = 0.0", "projector = []", "max_event_frames = 1"]
+        {
+            let text = format!("{SMALL}{bad}");
+            assert!(bench().run::<PretrainSimclr>(&text).is_err(), "{bad}");
+        }
+    }
+}

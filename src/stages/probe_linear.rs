@@ -1,0 +1,228 @@
+//! `probe.linear`: how much of a task a representation gives away.
+
+use std::ops::ControlFlow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shared::network::{device, from_artifact, view};
+use super::shared::training::{failure, flow};
+use crate::artifacts::dataset::Dataset;
+use crate::artifacts::encoder::Encoder;
+use crate::artifacts::images::Images;
+use crate::artifacts::table::Table;
+use crate::artifacts::tensor::{Tensor, TensorFile};
+use crate::artifacts::tensors::Tensors;
+use crate::engine::context::Context;
+use crate::engine::failure::Failure;
+use crate::engine::parameter::{Input, Seed};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::nn::features::{Features, extract};
+use crate::nn::linear_probe::{Probe, ProbeConfig, Samples, Scaling, train_probe};
+use crate::nn::optimizer::AdamConfig;
+use crate::nn::resnet::{ResNet, TAPS};
+
+/// Trains a softmax classifier on the frozen features of an encoder.
+///
+/// Linear, with bias, cross-entropy, Adam (Ligeralde et al. 2023, section 2.2, whose values are the defaults). The
+/// encoder is in evaluation mode: its batch normalization keeps the statistics of pre-training. Metrics: `accuracy`
+/// on the test part after the last epoch; `best_accuracy`, the best of all epochs and thus selected on the test part,
+/// which is what the paper's code reports; `train_accuracy` and `loss` over the last epoch.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeLinear {
+    /// The network whose features are read.
+    encoder: Input<Encoder>,
+    /// The task: labeled images to train on and to test with.
+    images: Input<Dataset>,
+    /// The layer that is read: `input`, `stem`, `layer1.0` to `layer4.1`, or `pooled`.
+    #[serde(default = "pooled")]
+    layer: String,
+    /// Passes over the training images.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    epochs: usize,
+    /// Images of a step.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
+    batch: usize,
+    /// Learning rate of Adam.
+    #[serde(default = "paper_rate")]
+    #[schemars(range(min = 0.0))]
+    learning_rate: f64,
+    /// Multiple of each weight that is added to its gradient.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    weight_decay: f64,
+    /// What is done to features beforehand.
+    #[serde(default)]
+    scaling: FeatureScaling,
+    /// Seed of the classifier's weights and of the order of images.
+    #[serde(default)]
+    seed: Seed,
+}
+
+/// What is done to features before they are classified.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum FeatureScaling {
+    /// Nothing, as in the paper.
+    #[default]
+    None,
+    /// Each is brought to mean 0 and variance 1 over the training images.
+    Standardize,
+}
+
+fn pooled() -> String {
+    "pooled".to_owned()
+}
+fn hundred() -> usize {
+    100
+}
+fn paper_rate() -> f64 {
+    1e-4
+}
+
+impl Stage for ProbeLinear {
+    const KIND: &'static str = "probe.linear";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Machine;
+
+    fn check(&self) -> Vec<Violation> {
+        let mut broken = violations([
+            ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
+            ("batch", self.batch >= 1, "must be at least 1"),
+            ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
+            ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
+        ]);
+        if !TAPS.contains(&self.layer.as_str()) {
+            broken.push(Violation::new("layer", format!("must be one of {}", TAPS.join(", "))));
+        }
+        broken
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Tensors::TYPE).and("history", Table::TYPE)
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let encoder = cx.load(&self.encoder)?;
+        let data = cx.load(&self.images)?;
+        let network = from_artifact(&encoder, &device()?)?;
+        let probe = self.train(cx, &network, &data)?;
+        let last = probe.rows.last().expect("there is at least one epoch");
+        cx.metric("accuracy", probe.final_test_accuracy)?;
+        cx.metric("best_accuracy", probe.best_test_accuracy)?;
+        cx.metric("train_accuracy", last.train_accuracy)?;
+        cx.metric("loss", last.train_loss)?;
+        let table = Table::new()
+            .counts("epoch", probe.rows.iter().map(|r| r.epoch))
+            .floats("loss", probe.rows.iter().map(|r| r.train_loss))
+            .floats("train_accuracy", probe.rows.iter().map(|r| r.train_accuracy))
+            .floats("accuracy", probe.rows.iter().map(|r| r.test_accuracy));
+        cx.save_as("history", &table)?;
+        let classes = probe.biases.len();
+        let features = probe.weights.len() / classes;
+        let file = TensorFile::default()
+            .with("weight", Tensor::f32(&[classes, features], probe.weights))
+            .with("bias", Tensor::f32(&[classes], probe.biases));
+        cx.save(&Tensors(file))
+    }
+}
+
+/// Share of the progress that reading the features takes.
+const READING: f64 = 0.5;
+
+impl ProbeLinear {
+    fn train(&self, cx: &Context<'_>, network: &ResNet, data: &Dataset) -> anyhow::Result<Probe> {
+        let total = (data.train.count + data.test.count).max(1) as f64;
+        let train = self.features(cx, network, &data.train, 0.0, total)?;
+        let test = self.features(cx, network, &data.test, data.train.count as f64, total)?;
+        let config = ProbeConfig {
+            classes: data.classes(),
+            epochs: self.epochs,
+            batch: self.batch,
+            optimizer: AdamConfig {
+                learning_rate: self.learning_rate,
+                weight_decay: self.weight_decay,
+                ..AdamConfig::default()
+            },
+            scaling: match self.scaling {
+                FeatureScaling::None => Scaling::None,
+                FeatureScaling::Standardize => Scaling::Standardize,
+            },
+        };
+        let streams = self.seed.streams(Self::KIND);
+        let train = Samples { features: &train, labels: &data.train.labels };
+        let test = Samples { features: &test, labels: &data.test.labels };
+        train_probe(&config, train, test, &streams, &mut |row| {
+            let done = row.epoch as f64 / self.epochs as f64;
+            cx.progress(READING + (1.0 - READING) * done, || {
+                format!("epoch {}/{}  accuracy {:.4}", row.epoch, self.epochs, row.test_accuracy)
+            });
+            flow(cx)
+        })
+        .map_err(failure)
+    }
+
+    fn features(
+        &self,
+        cx: &Context<'_>,
+        network: &ResNet,
+        images: &Images,
+        before: f64,
+        total: f64,
+    ) -> anyhow::Result<Features> {
+        anyhow::ensure!(
+            images.labels.len() == images.count && images.count > 0,
+            Failure::data("a probe needs labeled images in both parts of its dataset")
+        );
+        let mut observe = |done: usize| -> ControlFlow<()> {
+            cx.progress(READING * (before + done as f64) / total, || "reading features".into());
+            flow(cx)
+        };
+        let mut taps = extract(network, view(images)?, &[self.layer.as_str()], &mut observe)
+            .map_err(failure)?;
+        Ok(taps.remove(&self.layer).expect("the layer was asked for"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::encoder_random::EncoderRandom;
+    use crate::stages::shared::bench::Bench;
+
+    /// Bright and dark images: even a random network tells them apart.
+    fn bench() -> Bench {
+        let part = |count: usize| Images {
+            count,
+            channels: 1,
+            height: 8,
+            width: 8,
+            pixels: (0..count * 64).map(|i| if i / 64 % 2 == 0 { 0.9 } else { 0.1 }).collect(),
+            labels: (0..count as u32).map(|i| i % 2).collect(),
+        };
+        let encoder: Encoder =
+            Bench::new().run::<EncoderRandom>("width = 2\nchannels = 1").unwrap().main();
+        let data = Dataset { train: part(20), test: part(10) };
+        Bench::new().put("encoder", &encoder).put("images", &data)
+    }
+
+    #[test]
+    fn a_separable_task_is_solved() {
+        let text = "encoder = '@encoder'\nimages = '@images'\nbatch = 5\nlearning_rate = 0.1\n\
+                    epochs = 60\nscaling = 'standardize'";
+        let results = bench().run::<ProbeLinear>(text).unwrap();
+        assert_eq!(results.metrics["accuracy"], 1.0);
+        assert_eq!(results.output::<Table>("history").frame().unwrap().height(), 60);
+        assert_eq!(results.main::<Tensors>().0.tensors["weight"].shape, [2, 16]);
+    }
+
+    #[test]
+    fn an_unknown_layer_is_refused() {
+        let text = "encoder = '@encoder'\nimages = '@images'\nlayer = 'layer9'";
+        let error = bench().run::<ProbeLinear>(text).unwrap_err().to_string();
+        assert!(error.contains("must be one of input, stem, layer1.0"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The loss that landscape stages share: what network, under what cost, on what data.
+
+use anyhow::Context as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::artifacts::tensors::Tensors;
+use crate::engine::failure::Failure;
+use crate::landscape;
+use crate::landscape::data::{Data, Targets};
+use crate::landscape::error::LandscapeError;
+use crate::landscape::network::{Architecture, Cost, Network};
+use crate::store::hash;
+
+/// A network's loss, as trajectories and points carry it along.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Units a layer, from the inputs to the outputs.
+    pub sizes: Vec<usize>,
+    /// Whether units have biases.
+    pub bias: bool,
+    /// What hidden units apply.
+    pub activation: Activation,
+    /// What the outputs are compared with.
+    pub target: Target,
+    /// Coefficient of the mean of the squared parameters.
+    pub l2: f64,
+    /// BLAKE3 of the data that it was trained on.
+    pub data: String,
+}
+
+/// The function that hidden units apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x: the network is linear.
+    Linear,
+    /// x / (1 + exp(-x)).
+    Swish,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// max(x, 0).
+    Relu,
+    /// log(1 + exp(5x)) / 5.
+    Softplus,
+    /// 1 / (1 + exp(-x)).
+    Sigmoid,
+}
+
+/// What a network's outputs are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The inputs, by the mean squared error over samples and units: an autoencoder.
+    Inputs,
+    /// The labels, by the cross-entropy of a softmax: a classifier.
+    Labels,
+}
+
+impl From<Activation> for landscape::activation::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Linear => Self::Linear,
+            Activation::Swish => Self::Swish,
+            Activation::Tanh => Self::Tanh,
+            Activation::Relu => Self::Relu,
+            Activation::Softplus => Self::Softplus,
+            Activation::Sigmoid => Self::Sigmoid,
+        }
+    }
+}
+
+/// Samples to fit: `inputs` (samples x features) and, where there are any, `labels`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// Features of a sample.
+    pub features: usize,
+    /// Sample by sample.
+    pub inputs: Vec<f64>,
+    /// A class for each sample; empty where there are none.
+    pub labels: Vec<u32>,
+}
+
+impl Samples {
+    /// Takes the samples out of tensors named `inputs` and `labels`.
+    pub fn of(tensors: Tensors) -> anyhow::Result<Self> {
+        let mut file = tensors.0;
+        let named = || {
+            Failure::data(
+                "these tensors are no samples: `inputs` (samples x features, F64) is missing",
+            )
+        };
+        let ([_, features], inputs) = file.take_f64("inputs").map_err(|_| named())?;
+        let labels =
+            if file.tensors.contains_key("labels") { file.take_u32("labels")? } else { Vec::new() };
+        Ok(Self { features, inputs, labels })
+    }
+
+    /// One more than the largest label.
+    pub fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |largest| *largest as usize + 1)
+    }
+
+    /// Tells these samples from any others.
+    pub fn fingerprint(&self) -> String {
+        let mut bytes: Vec<u8> = self.features.to_le_bytes().to_vec();
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.inputs));
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.labels));
+        hash::bytes(&bytes).to_hex()
+    }
+}
+
+impl Problem {
+    /// Reads the problem that an artifact carries.
+    pub fn of(carried: &Json) -> anyhow::Result<Self> {
+        serde_json::from_value(carried.clone())
+            .context("the points do not say what loss they belong to")
+    }
+
+    /// The problem as artifacts carry it.
+    pub fn carried(&self) -> Json {
+        serde_json::to_value(self).expect("a problem is plain data")
+    }
+
+    /// The loss on the samples that it belongs to; other samples are refused.
+    pub fn loss(&self, samples: Samples) -> anyhow::Result<Network> {
+        anyhow::ensure!(
+            samples.fingerprint() == self.data,
+            Failure::user("the points belong to other data than these")
+                .hint("give `data` the edge that the network was trained on")
+        );
+        let targets = match self.target {
+            Target::Inputs => Targets::Inputs,
+            Target::Labels => Targets::Labels(samples.labels.iter().map(|l| *l as usize).collect()),
+        };
+        let architecture = Architecture {
+            sizes: self.sizes.clone(),
+            bias: self.bias,
+            activation: self.activation.into(),
+            cost: match self.target {
+                Target::Inputs => Cost::MeanSquaredError,
+                Target::Labels => Cost::CrossEntropy,
+            },
+            l2: self.l2,
+        };
+        let count = samples.inputs.len() / samples.features.max(1);
+        let data = Data { samples: count, inputs: samples.inputs, targets };
+        Network::new(architecture, data).map_err(failure)
+    }
+}
+
+/// Turns an error of the landscape computations into a failure that says what to do.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` takes")]
+pub fn failure(error: LandscapeError) -> anyhow::Error {
+    let message = error.to_string();
+    match error {
+        LandscapeError::Cancelled { .. } => Failure::interrupted().into(),
+        LandscapeError::Diverged { .. } | LandscapeError::Eigenvalues { .. } => {
+            Failure::numeric(message).into()
+        }
+        LandscapeError::Option { .. } => Failure::user(message).into(),
+        _ => Failure::data(message).into(),
+    }
+}

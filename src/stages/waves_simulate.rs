@@ -1,0 +1,156 @@
+//! `waves.simulate`: spontaneous retinal waves from a model.
+
+use std::sync::atomic::Ordering;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::movie::Movie;
+use crate::engine::context::Context;
+use crate::engine::failure::Failure;
+use crate::engine::parameter::Seed;
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
+use crate::waves::lansdell::{SimulationError, simulate};
+use crate::waves::parameters::{Lansdell, MACROSCOPE_RATE, Parameters, Recording};
+
+/// Simulates stage-II retinal waves; yields the membrane potential of every cell, in mV, over time.
+///
+/// Starburst amacrine cells on a square lattice, each excitable, coupled by diffusing acetylcholine and made
+/// refractory by a slow after-hyperpolarization; random conductances start the waves (Lansdell, Ford and Kutz 2014,
+/// PLoS Comput. Biol. 10(12): e1003953). Defaults are the model's; pre-training on waves (Ligeralde et al. 2023) used
+/// a lattice of 32 and `hyperpolarization_strength` 0.5, for more frequent waves.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WavesSimulate {
+    /// Number of frames kept.
+    #[schemars(range(min = 1))]
+    frames: usize,
+    /// Cells along each side of the square lattice; one pixel a cell.
+    #[serde(default = "lattice")]
+    #[schemars(range(min = 2, max = 4096))]
+    size: usize,
+    /// Frames a second. Each frame is the state at the nearest time step. 35/3 is the macroscope's rate.
+    #[serde(default = "macroscope")]
+    #[schemars(range(min = 0.0))]
+    output_rate: f64,
+    /// Simulated time before the first frame, in s.
+    #[serde(default = "burn_in")]
+    #[schemars(range(min = 0.0))]
+    burn_in: f64,
+    /// The model and its constants.
+    #[serde(default)]
+    model: Model,
+    /// Seed of the noise.
+    #[serde(default)]
+    seed: Seed,
+}
+
+/// A model of waves.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Model {
+    /// The reaction-diffusion model of Lansdell, Ford and Kutz (2014).
+    Lansdell(Lansdell),
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::Lansdell(Lansdell::default())
+    }
+}
+
+fn lattice() -> usize {
+    Recording::default().size
+}
+fn macroscope() -> f64 {
+    MACROSCOPE_RATE
+}
+fn burn_in() -> f64 {
+    Recording::default().burn_in
+}
+
+impl WavesSimulate {
+    fn parameters(&self) -> Parameters {
+        let Model::Lansdell(model) = self.model.clone();
+        let Self { frames, size, output_rate, burn_in, .. } = *self;
+        Parameters { recording: Recording { size, frames, output_rate, burn_in }, model }
+    }
+}
+
+impl Stage for WavesSimulate {
+    const KIND: &'static str = "waves.simulate";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+
+    fn check(&self) -> Vec<Violation> {
+        let own = ["frames", "size", "output_rate", "burn_in"];
+        let violation = |(field, rule): (&'static str, String)| {
+            if own.contains(&field) {
+                Violation::new(field, rule)
+            } else {
+                Violation::new("model", format!("has a `{field}` that {rule}"))
+            }
+        };
+        self.parameters().check().into_iter().map(violation).collect()
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Movie::TYPE)
+    }
+
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let progress = |done: f64| cx.progress(done, || format!("{} frames", self.frames));
+        let cancelled = || cx.cancel().load(Ordering::Relaxed);
+        let streams = self.seed.streams(Self::KIND);
+        let frames = simulate(&self.parameters(), &streams, &progress, &cancelled)
+            .map_err(|error| failure(&error))?;
+        cx.save(&Movie {
+            frames: frames.frames,
+            height: frames.height,
+            width: frames.width,
+            rate: self.output_rate,
+            data: frames.data,
+        })
+    }
+}
+
+fn failure(error: &SimulationError) -> Failure {
+    let message = error.to_string();
+    match error {
+        SimulationError::Cancelled => Failure::interrupted(),
+        SimulationError::NotFinite { .. } => Failure::numeric(message),
+        SimulationError::Parameters(_) => Failure::user(message),
+        SimulationError::Memory { .. } => {
+            Failure::new(crate::engine::failure::FailureKind::Resource, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::shared::bench::Bench;
+
+    #[test]
+    fn a_movie_repeats_and_follows_its_seed() {
+        let run = |more: &str| -> Movie {
+            let text = format!("frames = 20\nsize = 8\nburn_in = 2\n{more}");
+            Bench::new().run::<WavesSimulate>(&text).unwrap().main()
+        };
+        let fast = "model = { lansdell = { dt = 0.005 } }\n";
+        let first = run(fast);
+        assert_eq!((first.frames, first.height, first.width), (20, 8, 8));
+        assert_eq!(first, run(fast));
+        assert_ne!(first, run(&format!("{fast}seed = 1")));
+        // At rest near -70 mV, and never beyond the reversal potentials.
+        assert!(first.data.iter().all(|v| (-90.0..50.0).contains(v)));
+    }
+
+    #[test]
+    fn an_unstable_step_is_refused_with_the_reason() {
+        let text = "frames = 1\nmodel = { lansdell = { dt = 0.05 } }";
+        let error = Bench::new().run::<WavesSimulate>(text).unwrap_err().to_string();
+        assert!(error.contains("has a `dt` that unstable") || error.contains("`dt`"), "{error}");
+        assert!(error.contains("explicit midpoint"), "{error}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Every effect on the disk, each error with its path.
+#![expect(clippy::disallowed_methods, reason = "the one file that calls std::fs")]
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{self, Path, PathBuf};
+
+/// An I/O error with what was tried and where.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    pub(super) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { action, path: path.to_owned(), source }
+    }
+
+    /// Whether the disk is full or the quota used up.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// Makes a path absolute without asking the disk.
+pub fn absolute(path: &Path) -> Result<PathBuf, FileError> {
+    path::absolute(path).map_err(|e| FileError::new("resolve", path, e))
+}
+
+/// Makes a folder and those above it.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(|e| FileError::new("create", path, e))
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).map_err(|e| FileError::new("read", path, e))
+}
+
+/// Reads a whole text file.
+pub fn read_text(path: &Path) -> Result<String, FileError> {
+    fs::read_to_string(path).map_err(|e| FileError::new("read", path, e))
+}
+
+/// The length of a file.
+pub fn length(path: &Path) -> Result<u64, FileError> {
+    let meta = fs::metadata(path).map_err(|e| FileError::new("look at", path, e))?;
+    Ok(meta.len())
+}
+
+/// Creates a file for a log that others write to.
+pub fn create(path: &Path) -> Result<File, FileError> {
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    File::create(path).map_err(|e| FileError::new("create", path, e))
+}
+
+/// Writes a file of a working folder, where nobody else looks: neither synced nor atomic.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    fs::write(path, bytes).map_err(|e| FileError::new("write", path, e))
+}
+
+/// Copies a file, or a folder with everything in it, into a working folder.
+pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    if from.is_dir() {
+        make_folder(to)?;
+        return list(from)?.iter().try_for_each(|name| copy(&from.join(name), &to.join(name)));
+    }
+    if let Some(parent) = to.parent() {
+        make_folder(parent)?;
+    }
+    fs::copy(from, to).map(drop).map_err(|e| FileError::new("copy", from, e))
+}
+
+/// Writes a file that appears whole or not at all: a temporary file beside it, synced, then renamed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let parent = path.parent().expect("a file has a folder");
+    make_folder(parent)?;
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_data()?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.persist(path)?;
+        sync_folder(parent)
+    };
+    write().map_err(|e| FileError::new("write", path, e))
+}
+
+/// Moves a finished file to its place in the store: synced, read-only, and dropped where the place is taken.
+pub fn settle(from: &Path, to: &Path) -> Result<(), FileError> {
+    let parent = to.parent().expect("an object has a folder");
+    make_folder(parent)?;
+    let present = fs::metadata(to)
+        .is_ok_and(|there| fs::metadata(from).is_ok_and(|new| new.len() == there.len()));
+    let result = if present {
+        fs::remove_file(from)
+    } else {
+        File::open(from)
+            .and_then(|file| file.sync_data())
+            .and_then(|()| fs::set_permissions(from, Permissions::from_mode(0o444)))
+            .and_then(|()| fs::rename(from, to))
+            .and_then(|()| sync_folder(parent))
+    };
+    result.map_err(|e| FileError::new("store", to, e))
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Lists the files under a folder, sorted, as paths with `/` relative to it.
+pub fn list(folder: &Path) -> Result<Vec<String>, FileError> {
+    fn visit(at: &Path, prefix: &str, out: &mut Vec<String>) -> Result<(), FileError> {
+        let context = |e| FileError::new("list", at, e);
+        for entry in fs::read_dir(at).map_err(context)? {
+            let entry = entry.map_err(context)?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                let message = format!("the name {} is not UTF-8", name.display());
+                FileError::new("list", at, io::Error::new(io::ErrorKind::InvalidData, message))
+            })?;
+            let name = format!("{prefix}{name}");
+            if entry.path().is_dir() {
+                visit(&entry.path(), &format!("{name}/"), out)?;
+            } else {
+                out.push(name);
+            }
+        }
+        Ok(())
+    }
+    let mut out = Vec::new();
+    visit(folder, "", &mut out)?;
+    out.sort();
+    Ok(out)
+}
+
+/// Lists the folders directly under a folder, sorted by name.
+pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
+    let context = |e| FileError::new("list", folder, e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(context)? {
+        let entry = entry.map_err(context)?;
+        if entry.path().is_dir() {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a file that may be gone already.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
+        _ => Ok(()),
+    }
+}

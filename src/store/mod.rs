@@ -1,0 +1,126 @@
+//! The store: results on disk, addressed by content, found by key.
+//!
+//! ```text
+//! cache/v1/objects/ab/<hash>       files, named by the BLAKE3 hash of their bytes, read-only
+//! cache/v1/nodes/ab/<key>.json     records: what the node with that key left; written last
+//! cache/v1/runs/<id>/              one folder an invocation: run.json and a log for each node run
+//! cache/v1/scratch/<id>/           working folders of running nodes; of no value afterwards
+//! ```
+//!
+//! A record is complete or does not exist: objects are written and synced first, the record is renamed into place
+//! last. Everything that touches the disk goes through [`files`].
+
+pub mod files;
+pub mod hash;
+pub mod record;
+pub mod runs;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use hash::Hash;
+pub use record::{ArtifactRecord, FileRecord, Files, Record};
+
+/// A store rooted at one cache folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    cache: PathBuf,
+    root: PathBuf,
+}
+
+/// Names the folder of the store's format.
+const FORMAT: &str = "v1";
+
+impl Store {
+    /// Opens the store under `cache`, which is made where it does not exist.
+    pub fn open(cache: &Path) -> Result<Self, files::FileError> {
+        let cache = files::absolute(cache)?;
+        let root = cache.join(FORMAT);
+        for folder in ["objects", "nodes", "runs", "scratch"] {
+            files::make_folder(&root.join(folder))?;
+        }
+        Ok(Self { cache, root })
+    }
+
+    /// The cache folder that it was opened under.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The store's own folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an object lies, whether or not it is there.
+    pub fn object(&self, hash: &Hash) -> PathBuf {
+        let hex = hash.to_hex();
+        self.root.join("objects").join(&hex[..2]).join(hex)
+    }
+
+    fn record_path(&self, key: &Hash) -> PathBuf {
+        let hex = key.to_hex();
+        self.root.join("nodes").join(&hex[..2]).join(format!("{hex}.json"))
+    }
+
+    /// Finds the record of a key. A record that cannot be read, or whose objects are gone, is no record.
+    pub fn find(&self, key: &Hash) -> Option<Record> {
+        let text = files::read(&self.record_path(key)).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        let whole = record.format == record::FORMAT
+            && record.key == *key
+            && record.outputs.values().all(|artifact| self.holds(artifact));
+        whole.then_some(record)
+    }
+
+    fn holds(&self, artifact: &ArtifactRecord) -> bool {
+        artifact
+            .files
+            .iter()
+            .all(|f| files::length(&self.object(&f.hash)).is_ok_and(|len| len == f.len))
+    }
+
+    /// Moves the files of a folder into the store and yields the artifact that they make.
+    pub fn take_folder(
+        &self,
+        folder: &Path,
+        kind: &str,
+    ) -> Result<ArtifactRecord, files::FileError> {
+        let mut records = Vec::new();
+        for path in files::list(folder)? {
+            let full = folder.join(&path);
+            let (hash, len) = hash::file(&full)?;
+            files::settle(&full, &self.object(&hash))?;
+            records.push(FileRecord { path, len, hash });
+        }
+        Ok(ArtifactRecord::new(kind, records))
+    }
+
+    /// Writes bytes into the store as an object.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Hash, files::FileError> {
+        let hash = hash::bytes(bytes);
+        let path = self.object(&hash);
+        if files::length(&path).is_err() {
+            files::write_atomic(&path, bytes)?;
+        }
+        Ok(hash)
+    }
+
+    /// Commits a record; from here on its key is a hit.
+    pub fn commit(&self, record: &Record) -> Result<(), files::FileError> {
+        let text = serde_json::to_vec_pretty(record).expect("a record is plain data");
+        files::write_atomic(&self.record_path(&record.key), &text)
+    }
+
+    /// Where the files of an artifact are to be read.
+    pub fn locate(&self, artifact: &ArtifactRecord) -> Files {
+        let place = |f: &FileRecord| (f.path.clone(), self.object(&f.hash));
+        Files(artifact.files.iter().map(place).collect::<BTreeMap<_, _>>())
+    }
+
+    /// Makes a working folder that no other process uses.
+    pub fn scratch(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix("node-").tempdir_in(self.root.join("scratch"))
+    }
+}

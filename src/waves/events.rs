@@ -1,0 +1,78 @@
+//! Events: the stretches of a movie in which a wave is under way.
+
+use std::ops::Range;
+
+use super::Frames;
+
+/// What counts as an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segmentation {
+    /// A pixel is active above this value; for membrane potentials in mV, −60 (Lansdell et al. 2014).
+    pub threshold: f64,
+    /// A frame belongs to an event if at least this many pixels are active in it.
+    pub active_pixels: usize,
+    /// Events of fewer frames are left out.
+    pub shortest: usize,
+}
+
+impl Default for Segmentation {
+    fn default() -> Self {
+        Self { threshold: -60.0, active_pixels: 1, shortest: 2 }
+    }
+}
+
+/// Cuts a movie at its silent frames: an event is a run of frames between them.
+///
+/// The rule of Ligeralde et al. 2023 for simulated waves (section 2.1), whose events lie between periods without any
+/// active cell.
+pub fn segment(movie: &Frames, rule: &Segmentation) -> Vec<Range<usize>> {
+    let mut events = Vec::new();
+    let mut start = None;
+    for frame in 0..=movie.frames {
+        let busy = frame < movie.frames && is_active(movie.frame(frame), rule);
+        match (busy, start) {
+            (true, None) => start = Some(frame),
+            (false, Some(first)) => {
+                if frame - first >= rule.shortest {
+                    events.push(first..frame);
+                }
+                start = None;
+            }
+            (true, Some(_)) | (false, None) => (),
+        }
+    }
+    events
+}
+
+/// The share of frames that belong to an event of any length.
+pub fn active_fraction(movie: &Frames, rule: &Segmentation) -> f64 {
+    let active = (0..movie.frames).filter(|&f| is_active(movie.frame(f), rule)).count();
+    active as f64 / movie.frames.max(1) as f64
+}
+
+fn is_active(frame: &[f32], rule: &Segmentation) -> bool {
+    let active = frame.iter().filter(|value| f64::from(**value) > rule.threshold).count();
+    active >= rule.active_pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_parts_events_and_short_ones_are_left_out() {
+        // Active pixels a frame: 1 2 0 1 0 2 2 2
+        let data = [9, 0, 9, 9, 0, 0, 0, 9, 0, 0, 9, 9, 9, 9, 9, 9].map(|v| v as f32).to_vec();
+        let movie = Frames::new(8, 1, 2, data).unwrap();
+        let check = |active_pixels, shortest, expected: &[Range<usize>]| {
+            let rule = Segmentation { threshold: 5.0, active_pixels, shortest };
+            assert_eq!(segment(&movie, &rule), expected);
+        };
+        check(1, 1, &[0..2, 3..4, 5..8]);
+        check(1, 2, &[0..2, 5..8]);
+        check(2, 1, &[1..2, 5..8]);
+        check(3, 1, &[]);
+        let rule = Segmentation { threshold: 5.0, active_pixels: 1, shortest: 2 };
+        assert_eq!(active_fraction(&movie, &rule), 0.75);
+    }
+}

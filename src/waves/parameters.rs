@@ -1,0 +1,410 @@
+//! The parameters of the wave model, their defaults and their limits.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::math;
+
+/// Frames per second of the macroscope that recorded real waves: 35 in 3 s (Ligeralde et al. 2023).
+pub const MACROSCOPE_RATE: f64 = 35.0 / 3.0;
+
+/// What is simulated: how large a retina, for how long, and with which constants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// The lattice and the frames kept.
+    pub recording: Recording,
+    /// The model.
+    pub model: Lansdell,
+}
+
+/// The lattice and the frames kept of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// Cells along each side of the square lattice.
+    pub size: usize,
+    /// Number of frames kept.
+    pub frames: usize,
+    /// Frames per simulated second. Frame `k` is the state at the time step nearest to `burn_in + k / output_rate`.
+    pub output_rate: f64,
+    /// Simulated time in s before the first frame.
+    pub burn_in: f64,
+}
+
+/// The model's constants, and the steps it is solved in.
+///
+/// Defaults are those of Lansdell, Ford & Kutz (2014), PLoS Comput. Biol. 10(12): e1003953, and of its public code. The
+/// symbols in parentheses are the paper's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lansdell {
+    /// Side of the retina in mm.
+    pub length: f64,
+    /// Time step in s. 0.001 is the paper's; 0.005 gives the same statistics five times faster.
+    pub dt: f64,
+    /// Random conductance that starts waves.
+    pub noise: Noise,
+    /// Time in s for which a draw of the noise is held.
+    pub noise_interval: f64,
+    /// Membrane capacitance (C_m) in pF.
+    pub capacitance: f64,
+    /// Reversal potential of calcium (V_Ca) in mV.
+    pub calcium_reversal: f64,
+    /// Reversal potential of potassium (V_K) in mV.
+    pub potassium_reversal: f64,
+    /// Reversal potential of the leak (V_L) in mV.
+    pub leak_reversal: f64,
+    /// Reversal potential of the cholinergic synapses (V_syn) in mV.
+    pub synaptic_reversal: f64,
+    /// Reversal potential of the noise (V_N) in mV.
+    pub noise_reversal: f64,
+    /// Largest calcium conductance (g_Ca) in nS.
+    pub calcium_conductance: f64,
+    /// Largest potassium conductance (g_K) in nS.
+    pub potassium_conductance: f64,
+    /// Leak conductance (g_L) in nS.
+    pub leak_conductance: f64,
+    /// Largest synaptic conductance (g_ACh) in nS.
+    pub synaptic_conductance: f64,
+    /// Potential at which half the calcium channels are open (V_1) in mV.
+    pub calcium_midpoint: f64,
+    /// Width of the calcium activation (V_2) in mV.
+    pub calcium_width: f64,
+    /// Potential at which half the potassium channels are open (V_3) in mV.
+    pub potassium_midpoint: f64,
+    /// Width of the potassium activation (V_4) in mV.
+    pub potassium_width: f64,
+    /// Time constant of the potassium gate (τ_R) in s.
+    pub potassium_time: f64,
+    /// Decay time of acetylcholine (τ_ACh) in s.
+    pub acetylcholine_time: f64,
+    /// Decay time of the slow after-hyperpolarization (τ_S) in s.
+    pub hyperpolarization_time: f64,
+    /// Strength of the slow after-hyperpolarization (α). Less gives more frequent waves: pre-training used 0.5.
+    pub hyperpolarization_strength: f64,
+    /// Rate at which an active cell builds up its hyperpolarization (γ) in 1/s.
+    pub hyperpolarization_rate: f64,
+    /// Rate at which an active cell releases acetylcholine (β) in nM/s.
+    pub release_rate: f64,
+    /// Steepness of the release over the potential (κ) in 1/mV.
+    pub release_steepness: f64,
+    /// Potential of half the release (V_0) in mV.
+    pub release_midpoint: f64,
+    /// Sensitivity of the synapses to acetylcholine (δ) in 1/nM².
+    pub acetylcholine_sensitivity: f64,
+    /// Diffusion coefficient of acetylcholine (D) in mm²/s.
+    pub diffusion: f64,
+    /// Current injected into the central cell during the pulse (I_app) in pA.
+    pub applied_current: f64,
+    /// Start of the pulse in s from the beginning of the burn-in, rounded up to a draw of the noise.
+    pub pulse_start: f64,
+    /// Duration of the pulse in s.
+    pub pulse_duration: f64,
+}
+
+/// Distribution of the noise conductance of a cell, drawn anew for every cell and interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Noise {
+    /// Exponential: many weak inputs. The default of the paper's code.
+    Exponential {
+        /// Inverse of the mean conductance, in 1/nS: 5 is a mean of 0.2 nS.
+        rate: f64,
+    },
+    /// All or nothing: rare strong inputs, which the paper uses for realistic waves.
+    Bernoulli {
+        /// Conductance of an input in nS: 20 in the paper.
+        conductance: f64,
+        /// Probability of an input in one interval: 0.1/800 in the paper, one in 800 s.
+        probability: f64,
+    },
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { size: 64, frames: 1000, output_rate: MACROSCOPE_RATE, burn_in: 500.0 }
+    }
+}
+
+impl Default for Lansdell {
+    fn default() -> Self {
+        Self {
+            length: 2.0,
+            dt: 0.001,
+            noise: Noise::Exponential { rate: 5.0 },
+            noise_interval: 0.1,
+            capacitance: 160.0,
+            calcium_reversal: 50.0,
+            potassium_reversal: -90.0,
+            leak_reversal: -70.0,
+            synaptic_reversal: 50.0,
+            noise_reversal: 50.0,
+            calcium_conductance: 10.0,
+            potassium_conductance: 30.0,
+            leak_conductance: 3.0,
+            synaptic_conductance: 2.0,
+            calcium_midpoint: -20.0,
+            calcium_width: 20.0,
+            potassium_midpoint: -25.0,
+            potassium_width: 40.0,
+            potassium_time: 5.0,
+            acetylcholine_time: 0.2,
+            hyperpolarization_time: 60.0,
+            hyperpolarization_strength: 2.0,
+            hyperpolarization_rate: 0.3,
+            release_rate: 5.0,
+            release_steepness: 0.2,
+            release_midpoint: -40.0,
+            acetylcholine_sensitivity: 800.0,
+            diffusion: 0.01,
+            applied_current: 0.0,
+            pulse_start: 1.0,
+            pulse_duration: 1.5,
+        }
+    }
+}
+
+impl Noise {
+    /// Noise of the paper's realistic waves: 20 nS, on average once in 800 s.
+    pub const REALISTIC: Self = Self::Bernoulli { conductance: 20.0, probability: 0.1 / 800.0 };
+
+    /// Largest conductance in nS that a cell meets. Exponential draws above 10 means are one in 22,000.
+    fn ceiling(self) -> f64 {
+        match self {
+            Self::Exponential { rate } => 10.0 / rate,
+            Self::Bernoulli { probability: 0.0, .. } => 0.0,
+            Self::Bernoulli { conductance, .. } => conductance,
+        }
+    }
+}
+
+impl Parameters {
+    /// Lists every field that is out of range, with what is wrong; empty if the simulation can run.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        self.check_counts(&mut found);
+        for (field, value) in self.positive() {
+            if !(value > 0.0 && value.is_finite()) {
+                found.push((field, format!("must be positive and finite, is {value}")));
+            }
+        }
+        for (field, value) in self.not_negative() {
+            if !(value >= 0.0 && value.is_finite()) {
+                found.push((field, format!("must not be negative or infinite, is {value}")));
+            }
+        }
+        for (field, value) in self.finite() {
+            if !value.is_finite() {
+                found.push((field, format!("must be finite, is {value}")));
+            }
+        }
+        self.check_noise(&mut found);
+        if found.is_empty() {
+            self.check_times(&mut found);
+        }
+        found
+    }
+
+    fn check_counts(&self, found: &mut Vec<(&'static str, String)>) {
+        if !(2..=4096).contains(&self.recording.size) {
+            found
+                .push(("size", format!("must lie between 2 and 4096, is {}", self.recording.size)));
+        } else if self.recording.frames == 0
+            || self.recording.frames > (isize::MAX as usize / 4) / self.recording.size.pow(2)
+        {
+            found.push((
+                "frames",
+                format!("must be at least 1 and fit memory, is {}", self.recording.frames),
+            ));
+        }
+    }
+
+    fn positive(&self) -> [(&'static str, f64); 11] {
+        [
+            ("length", self.model.length),
+            ("dt", self.model.dt),
+            ("output_rate", self.recording.output_rate),
+            ("noise_interval", self.model.noise_interval),
+            ("capacitance", self.model.capacitance),
+            ("calcium_width", self.model.calcium_width),
+            ("potassium_width", self.model.potassium_width),
+            ("potassium_time", self.model.potassium_time),
+            ("acetylcholine_time", self.model.acetylcholine_time),
+            ("hyperpolarization_time", self.model.hyperpolarization_time),
+            ("release_steepness", self.model.release_steepness),
+        ]
+    }
+
+    fn not_negative(&self) -> [(&'static str, f64); 11] {
+        [
+            ("burn_in", self.recording.burn_in),
+            ("calcium_conductance", self.model.calcium_conductance),
+            ("potassium_conductance", self.model.potassium_conductance),
+            ("leak_conductance", self.model.leak_conductance),
+            ("synaptic_conductance", self.model.synaptic_conductance),
+            ("hyperpolarization_strength", self.model.hyperpolarization_strength),
+            ("hyperpolarization_rate", self.model.hyperpolarization_rate),
+            ("release_rate", self.model.release_rate),
+            ("acetylcholine_sensitivity", self.model.acetylcholine_sensitivity),
+            ("diffusion", self.model.diffusion),
+            ("pulse_duration", self.model.pulse_duration),
+        ]
+    }
+
+    fn finite(&self) -> [(&'static str, f64); 10] {
+        [
+            ("calcium_reversal", self.model.calcium_reversal),
+            ("potassium_reversal", self.model.potassium_reversal),
+            ("leak_reversal", self.model.leak_reversal),
+            ("synaptic_reversal", self.model.synaptic_reversal),
+            ("noise_reversal", self.model.noise_reversal),
+            ("calcium_midpoint", self.model.calcium_midpoint),
+            ("potassium_midpoint", self.model.potassium_midpoint),
+            ("release_midpoint", self.model.release_midpoint),
+            ("applied_current", self.model.applied_current),
+            ("pulse_start", self.model.pulse_start),
+        ]
+    }
+
+    fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
+        match self.model.noise {
+            Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
+                found.push(("noise", format!("rate must be positive and finite, is {rate}")));
+            }
+            Noise::Bernoulli { conductance, .. }
+                if !(conductance >= 0.0 && conductance.is_finite()) =>
+            {
+                found
+                    .push(("noise", format!("conductance must not be negative, is {conductance}")));
+            }
+            Noise::Bernoulli { probability, .. } if !(0.0..=1.0).contains(&probability) => {
+                found.push(("noise", format!("probability must lie in [0, 1], is {probability}")));
+            }
+            Noise::Exponential { .. } | Noise::Bernoulli { .. } => {}
+        }
+    }
+
+    fn check_times(&self, found: &mut Vec<(&'static str, String)>) {
+        let dt = self.model.dt;
+        let (rate, cause) = self.stiffest_rate();
+        // The explicit midpoint method damps y' = -rate y as long as dt * rate <= 2.
+        if dt * rate > 2.0 {
+            let bound = 2.0 / rate;
+            let reason = format!("explicit midpoint steps need dt <= 2 / rate = {bound:.2e} s");
+            found.push((
+                "dt",
+                format!("unstable at {dt} s: {cause} at up to {rate:.0}/s, and {reason}"),
+            ));
+        }
+        if self.recording.output_rate * dt > 1.0 {
+            let most = 1.0 / dt;
+            found.push((
+                "output_rate",
+                format!("must be at most 1 / dt = {most}, is {}", self.recording.output_rate),
+            ));
+        }
+        if self.model.noise_interval < dt {
+            found.push((
+                "noise_interval",
+                format!("must be at least dt, is {}", self.model.noise_interval),
+            ));
+        }
+    }
+
+    /// Bounds the fastest relaxation of a cell in 1/s and says what relaxes.
+    ///
+    /// The membrane's rate is its open conductance over its capacitance. Calcium pulls the potential to where
+    /// potassium is in balance with it only if it is partly closed, so the larger of the two stands for both.
+    fn stiffest_rate(&self) -> (f64, String) {
+        let open = self.model.leak_conductance
+            + self.model.synaptic_conductance
+            + self.model.noise.ceiling()
+            + self.model.calcium_conductance.max(self.model.potassium_conductance);
+        let lowest = self.model.potassium_reversal.min(self.model.leak_reversal);
+        let highest = self
+            .model
+            .calcium_reversal
+            .max(self.model.synaptic_reversal)
+            .max(self.model.noise_reversal);
+        let distance = (lowest - self.model.potassium_midpoint)
+            .abs()
+            .max((highest - self.model.potassium_midpoint).abs());
+        let hyperpolarization = self.model.hyperpolarization_strength
+            * self.model.hyperpolarization_rate
+            * self.model.hyperpolarization_time;
+        let gate = math::cosh(distance / (2.0 * self.model.potassium_width)) + hyperpolarization;
+        let membrane =
+            format!("the membrane relaxes ({open:.1} nS over {} pF)", self.model.capacitance);
+        [
+            (gate / self.model.potassium_time, "the potassium gate relaxes".to_owned()),
+            (1.0 / self.model.acetylcholine_time, "acetylcholine decays".to_owned()),
+            (1.0 / self.model.hyperpolarization_time, "the hyperpolarization decays".to_owned()),
+        ]
+        .into_iter()
+        .fold((1000.0 * open / self.model.capacitance, membrane), |a, b| {
+            if b.0 > a.0 { b } else { a }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(model: Lansdell) -> Parameters {
+        Parameters { model, ..Parameters::default() }
+    }
+
+    #[test]
+    fn the_defaults_pass() {
+        assert_eq!(Parameters::default().check(), []);
+        let fast = of(Lansdell { dt: 0.005, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(fast.check(), []);
+    }
+
+    #[test]
+    fn all_violations_are_found_at_once() {
+        let bad = Parameters {
+            recording: Recording { size: 1, burn_in: f64::NAN, ..Recording::default() },
+            model: Lansdell {
+                capacitance: -1.0,
+                leak_reversal: f64::INFINITY,
+                noise: Noise::Bernoulli { conductance: 20.0, probability: 1.5 },
+                ..Lansdell::default()
+            },
+        };
+        let fields: Vec<_> = bad.check().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["size", "capacitance", "burn_in", "leak_reversal", "noise"]);
+    }
+
+    #[test]
+    fn unstable_steps_are_refused_with_the_reason() {
+        for (dt, noise) in [(0.05, Noise::REALISTIC), (0.02, Noise::Exponential { rate: 5.0 })] {
+            let found = of(Lansdell { dt, noise, ..Lansdell::default() }).check();
+            assert_eq!(found[0].0, "dt", "{found:?}");
+        }
+        let found =
+            of(Lansdell { dt: 0.05, noise: Noise::REALISTIC, ..Lansdell::default() }).check();
+        assert_eq!(
+            found[0].1,
+            "unstable at 0.05 s: the membrane relaxes (55.0 nS over 160 pF) at up to 344/s, and explicit midpoint \
+             steps need dt <= 2 / rate = 5.82e-3 s"
+        );
+        let just_stable =
+            of(Lansdell { dt: 0.0058, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(just_stable.check(), []);
+        let too_long = of(Lansdell { dt: 0.0059, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(too_long.check().len(), 1);
+        let stiff = of(Lansdell { hyperpolarization_strength: 1e4, ..Lansdell::default() });
+        assert!(stiff.check()[0].1.contains("potassium gate"), "{:?}", stiff.check());
+    }
+
+    #[test]
+    fn sampling_is_not_finer_than_the_steps() {
+        let found = Parameters {
+            recording: Recording { output_rate: 2000.0, ..Recording::default() },
+            model: Lansdell { noise_interval: 1e-4, ..Lansdell::default() },
+        };
+        let fields: Vec<_> = found.check().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["output_rate", "noise_interval"]);
+    }
+}

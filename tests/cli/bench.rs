@@ -1,0 +1,118 @@
+//! A folder to work in, and commands run there with a bare environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A folder with an experiment in it.
+pub(crate) struct Bench {
+    folder: TempDir,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Bench {
+    /// Makes a folder with `x.toml` in it.
+    pub(crate) fn new(experiment: &str) -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        bench.write("x.toml", experiment);
+        fs::create_dir(bench.path("cache")).unwrap();
+        bench
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wavecrest"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Starts a command and leaves it running.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Runs `x.toml` and yields how many nodes were run and how many cached; it must succeed.
+    pub(crate) fn counts(&self, more: &[&str]) -> (usize, usize) {
+        let ended = self.run(&[&["run", "x.toml"], more].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.counts()
+    }
+
+    /// The names of the nodes that `plan` would run or that wait on such.
+    pub(crate) fn to_run(&self, more: &[&str]) -> Vec<String> {
+        let ended = self.run(&[&["plan", "x.toml", "--json"], more].concat());
+        let rows: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let rows = rows.as_array().unwrap().iter().filter(|row| row["state"] != "cached");
+        rows.map(|row| row["node"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The content hash of each output of a node.
+    pub(crate) fn contents(&self, node: &str, more: &[&str]) -> Vec<String> {
+        let ended = self.run(&[&["show", "x.toml", node, "--json"], more].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let record: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let outputs = record["outputs"].as_object().unwrap();
+        outputs.iter().map(|(name, o)| format!("{name} {}", o["hash"].as_str().unwrap())).collect()
+    }
+}
+
+impl Ended {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Reads `NAME: 3 run, 4 cached` out of the summary.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let line = self.stderr.lines().find(|l| l.contains(" run, ")).expect("there is a summary");
+        let number = |before: &str| -> usize {
+            line.split(before).next().unwrap().split_whitespace().last().unwrap().parse().unwrap()
+        };
+        (number(" run"), number(" cached"))
+    }
+}
+
+/// Waits until a file is there, or fails after a while.
+pub(crate) fn await_file(path: &Path) {
+    let since = Instant::now();
+    while !path.exists() {
+        assert!(since.elapsed() < Duration::from_mins(1), "{} never came", path.display());
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,139 @@
+//! The commands that look and change nothing.
+
+use snapbox::assert_data_eq;
+use snapbox::str;
+
+use crate::bench::Bench;
+
+const TEXT: &str = r#"
+[experiment]
+name = "look"
+about = "Something to look at"
+
+[axes]
+greeting = ["hello", "good day"]
+
+[stages.say]
+kind = "exec"
+command = ["sh", "-c", 'echo "$WORDS" > "$1"', "sh", "{outputs.words}"]
+environment = { WORDS = "${greeting}" }
+outputs = { words = "file" }
+
+[stages.net]
+kind = "encoder.random"
+width = 2
+channels = 1
+
+[tables.size]
+from = "net"
+values = { parameters = "mean" }
+"#;
+
+#[test]
+fn plan_graph_table_show_and_log_tell_the_same_story() {
+    let bench = Bench::new(TEXT);
+    assert_data_eq!(
+        bench.run(&["plan", "x.toml"]).stdout,
+        str![[r"
+run     say     2  not computed yet
+run     net     1  not computed yet
+look: 3 to run, 0 waiting on them, 0 cached (worth 0 ms)
+
+"]]
+    );
+    let ended = bench.run(&["table", "x.toml"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("`wavecrest run x.toml` computes them"), "{}", ended.stderr);
+    assert_eq!(bench.counts(&[]), (3, 0));
+    assert_data_eq!(
+        bench.run(&["graph", "x.toml"]).stdout,
+        str![[r#"
+graph TD
+    n0["say x 2 (2 cached)<br/>exec"]:::cached
+    n1["net<br/>encoder.random"]:::cached
+    classDef cached fill:#d5f0dd,stroke:#2e7d4f,color:#12331f
+
+"#]]
+    );
+    assert_data_eq!(
+        bench.run(&["table", "x.toml", "size"]).stdout,
+        str![[r"
+size
+
+parameters
+──────────
+     11294
+
+
+"]]
+    );
+    let show = bench.run(&["show", "x.toml", "say[greeting=hello]"]).stdout;
+    for expected in
+        ["kind      exec (version 1)", "environment = { WORDS = \"hello\" }", "words  file  6 B"]
+    {
+        assert!(show.contains(expected), "{show}");
+    }
+    let log = bench.run(&["log"]).stdout;
+    assert!(log.contains("done") && log.contains("3 run, 0 cached, 0 failed"), "{log}");
+    let expanded = bench.run(&["graph", "x.toml", "--expand", "--format", "dot"]).stdout;
+    assert!(expanded.contains("say[greeting=good day]"), "{expanded}");
+}
+
+#[test]
+fn kinds_are_listed_and_explained() {
+    let bench = Bench::new(TEXT);
+    let list = bench.run(&["kinds"]).stdout;
+    assert_eq!(list.lines().count(), 20, "{list}");
+    assert_data_eq!(
+        bench.run(&["kinds", "encoder.random"]).stdout,
+        str![[r#"
+encoder.random (version 1)
+
+Draws a ResNet-18 that is never trained.
+
+Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
+retinal-wave pre-training (Ligeralde et al. 2023).
+
+Two runs give the same bits on every machine.
+
+parameters
+  channels: integer from 1 to 16 = 3
+      Channels of an input image; a gray image is repeated in each.
+  seed: integer of at least 0 = 0
+      Seed of the weights. A pre-training with the same seed starts from the same network.
+  stem_init: one of = "kaiming"
+      How the first convolution starts.
+      "kaiming"
+          Like the others, as in torchvision.
+      "conv2d_default"
+          Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
+  width: integer from 1 to 1024 = 64
+      Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+
+"#]]
+    );
+    let ended = bench.run(&["kinds", "encoder.randm"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("did you mean `encoder.random`?"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_committed_schema_is_the_programs() {
+    let printed = Bench::new(TEXT).run(&["schema"]).stdout;
+    let committed = include_str!("../../experiments/wavecrest.schema.json");
+    assert_eq!(
+        printed, committed,
+        "`wavecrest schema > experiments/wavecrest.schema.json` renews it"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_names_what_is_wrong() {
+    let bench = Bench::new(TEXT);
+    assert_eq!(bench.run(&["rnu", "x.toml"]).code, Some(2));
+    let ended = bench.run(&["show", "x.toml", "nett"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("did you mean `net`?"), "{}", ended.stderr);
+    let ended = bench.run(&["table", "x.toml", "sizes"]);
+    assert!(ended.stderr.contains("did you mean `size`?"), "{}", ended.stderr);
+}

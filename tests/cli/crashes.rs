@@ -1,0 +1,170 @@
+//! A result is never wrong because of a crash: processes really killed.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::bench::{Bench, Ended, await_file};
+
+/// A stage that is done at once, one that says it has begun and then waits for a file, and one after it.
+fn waiting() -> Bench {
+    let bench = Bench::new("");
+    let (begun, go) = (bench.path("begun"), bench.path("go"));
+    let script = format!(
+        "echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done; echo slow > \"$1\"",
+        begun.display(),
+        go.display()
+    );
+    bench.write(
+        "x.toml",
+        &format!(
+            r#"
+[experiment]
+name = "slow"
+[stages.quick]
+kind = "exec"
+command = ["sh", "-c", "echo quick > \"$1\"", "sh", "{{outputs.o}}"]
+outputs = {{ o = "file" }}
+[stages.slow]
+kind = "exec"
+command = ["sh", "-c", '{script}', "sh", "{{outputs.o}}"]
+inputs = {{ quick = "@quick" }}
+outputs = {{ o = "file" }}
+[stages.last]
+kind = "exec"
+command = ["cp", "{{inputs.slow}}", "{{outputs.o}}"]
+inputs = {{ slow = "@slow" }}
+outputs = {{ o = "file" }}
+"#
+        ),
+    );
+    bench
+}
+
+/// Starts a run and waits until the slow stage is under way.
+fn under_way(bench: &Bench) -> Child {
+    let child = bench.start(&["run", "x.toml"]);
+    await_file(&bench.path("begun"));
+    child
+}
+
+#[test]
+fn a_killed_run_leaves_a_usable_cache() {
+    let bench = waiting();
+    let mut child = under_way(&bench);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.write("go", "");
+    assert_eq!(bench.counts(&[]), (2, 1), "what was finished stays, the rest is computed");
+    assert_eq!(bench.counts(&[]), (0, 3));
+    let log = bench.run(&["log"]).stdout;
+    assert!(log.contains("unfinished") && log.contains("done"), "{log}");
+}
+
+#[test]
+fn workers_end_with_their_coordinator() {
+    let bench = waiting();
+    let mut child = under_way(&bench);
+    let shell = bench.read("begun").trim().to_owned();
+    let worker = parent(&shell);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let since = Instant::now();
+    // The worker, and the program that it runs.
+    for process in [worker, shell] {
+        while alive(&process) {
+            assert!(since.elapsed() < Duration::from_secs(20), "{process} is still there");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Whether a process runs; one that has ended and that nobody has waited for does not.
+fn alive(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    status.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
+}
+
+/// The parent of a process.
+fn parent(process: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("PPid:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn an_interrupt_ends_cleanly_with_130() {
+    let bench = waiting();
+    let child = under_way(&bench);
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the same command goes on from there"), "{}", ended.stderr);
+    assert_eq!(ended.counts(), (1, 0));
+    bench.write("go", "");
+    assert_eq!(bench.counts(&[]), (2, 1));
+}
+
+#[test]
+fn a_killed_worker_fails_its_node_only() {
+    let bench = Bench::new(
+        r#"
+[experiment]
+name = "killed"
+[stages.suicide]
+kind = "exec"
+command = ["sh", "-c", "kill -9 $PPID"]
+outputs = { o = "file" }
+[stages.fine]
+kind = "exec"
+command = ["touch", "{outputs.o}"]
+outputs = { o = "file" }
+"#,
+    );
+    let ended = bench.run(&["run", "x.toml", "--keep-going"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("`suicide` failed: the worker was killed (signal 9)"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("killed: 1 run, 0 cached, 1 failed"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_failing_program_is_shown_with_its_last_words() {
+    let bench = Bench::new(
+        r#"
+[experiment]
+name = "failing"
+[stages.bad]
+kind = "exec"
+command = ["sh", "-c", "echo it is all too much >&2; exit 3"]
+outputs = { o = "file" }
+[stages.after]
+kind = "exec"
+command = ["cp", "{inputs.x}", "{outputs.o}"]
+inputs = { x = "@bad" }
+outputs = { o = "file" }
+"#,
+    );
+    let ended = bench.run(&["run", "x.toml"]);
+    assert_eq!(ended.code, Some(1));
+    for expected in ["exit status: 3", "it is all too much", "1 failed, 1 skipped"] {
+        assert!(ended.stderr.contains(expected), "`{expected}` is not in {}", ended.stderr);
+    }
+}
+
+#[test]
+fn two_runs_at_once_share_a_cache() {
+    let bench = waiting();
+    let first = under_way(&bench);
+    let second = bench.start(&["run", "x.toml"]);
+    bench.write("go", "");
+    for child in [first, second] {
+        let ended = Ended::of(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    assert_eq!(bench.counts(&[]), (0, 3));
+}

@@ -1,0 +1,14 @@
+//! The program driven as a user would: files in a temporary folder, commands, what they print and leave.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests end where something is not as it should be, and make the files that they need"
+)]
+
+mod bench;
+
+mod caching;
+mod commands;
+mod crashes;
+mod mistakes;
+mod science;

@@ -1,0 +1,139 @@
+//! Rules of the sources that no lint checks: which way the arrows run, and how long files are.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests end where something is not as it should be, and read the sources"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use of the others, as ARCHITECTURE.md draws it.
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("rng", &[]),
+    ("waves", &["rng"]),
+    ("manifold", &["rng"]),
+    ("landscape", &["rng"]),
+    ("nn", &["rng"]),
+    ("spec", &[]),
+    ("store", &[]),
+    ("engine", &["spec", "store", "rng"]),
+    ("artifacts", &["engine", "store"]),
+    ("report", &["store"]),
+    ("plan", &["spec", "engine", "store", "report"]),
+    ("stages", &["engine", "artifacts", "nn", "waves", "manifold", "landscape", "rng", "store"]),
+    ("ui", &["engine"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The part of a file that is no test.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+/// The modules of this crate that a text names, also inside `crate::{…}`.
+fn uses(text: &str) -> Vec<String> {
+    let name =
+        |t: &str| t.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        let Some(group) = part.strip_prefix('{') else {
+            found.push(name(part));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = true;
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => item = true,
+                c if item && c.is_alphabetic() => {
+                    found.push(name(&group[at..]));
+                    item = false;
+                }
+                _ => (),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_reader_of_uses_sees_groups() {
+    let text = "use crate::{a::{b, c}, d};\nuse crate::e::f;";
+    assert_eq!(uses(text), ["a", "d", "e"]);
+}
+
+#[test]
+fn arrows_run_one_way() {
+    let mut wrong = Vec::new();
+    for path in sources(Path::new("src")) {
+        let name =
+            path.strip_prefix("src").unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let module = name.split('/').next().unwrap();
+        let Some((_, allowed)) = ARROWS.iter().find(|(m, _)| *m == module) else { continue };
+        if ["engine/toys", "engine/run_tests"].contains(&name.as_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for used in uses(code(&text)) {
+            if used != module && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{} uses {used}", path.display()));
+            }
+        }
+    }
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_engine_knows_no_tensor_and_no_table() {
+    for folder in ["src/engine", "src/store", "src/spec", "src/plan"] {
+        for path in sources(Path::new(folder)) {
+            let text = fs::read_to_string(&path).unwrap();
+            for word in ["candle", "polars", "faer"] {
+                assert!(
+                    !text.contains(&format!("{word}_")) && !text.contains(&format!("{word}::")),
+                    "{} names {word}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    for folder in ["src", "tests"] {
+        for path in sources(Path::new(folder)) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 500, "{} has {lines} lines; split it", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_ui_and_cli_write_to_the_terminal() {
+    for path in sources(Path::new("src")) {
+        let inside =
+            path.starts_with("src/cli") || path.starts_with("src/ui") || path.ends_with("main.rs");
+        let text = fs::read_to_string(&path).unwrap();
+        let prints = ["println!(", "eprintln!(", "io::stdout()", "io::stderr()"];
+        assert!(inside || prints.iter().all(|p| !text.contains(p)), "{} prints", path.display());
+    }
+}
