@@ -87,9 +87,13 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
     }
 }
 
-/// Says what went wrong; a closed pipe is nothing to speak of.
+/// Says what went wrong.
 pub fn explain(error: &CliError) {
-    let text = error.to_string();
+    say(&error.to_string());
+}
+
+/// Says something that is no data, on standard error; a closed pipe is nothing to speak of.
+fn say(text: &str) {
     if !text.is_empty() {
         drop(writeln!(io::stderr(), "{}", text.trim_end()));
     }

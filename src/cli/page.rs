@@ -54,7 +54,7 @@ fn stages(plan: &Plan, records: &[Option<Record>]) -> Listing {
         let seconds: f64 = made.map(|r| r.provenance.seconds).sum();
         vec![
             stage.name.clone(),
-            stage.kind.clone(),
+            stage.kind.as_ref().map_or(String::new(), |(kind, _)| kind.clone()),
             ids.len().to_string(),
             words::duration(seconds),
             stage.about.clone().unwrap_or_default(),

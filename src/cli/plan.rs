@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::workspace::{Workspace, planned};
 use super::{CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
-use crate::engine::status::{Status, survey};
+use crate::engine::status::{Status, contents, survey};
 use crate::plan::Plan;
 use crate::plan::reason::{earlier, reason};
 use crate::spec::Sources;
@@ -56,7 +56,9 @@ fn lines(
             Status::Cached(_) => ("cached", String::new()),
             Status::Missing(_) => {
                 let earlier = earlier(plan, &workspace.store, &runs, id);
-                ("run", reason(plan, sources, id, earlier.as_ref()))
+                let record = |d: NodeId| statuses[d.index()].record();
+                let inputs = contents(&plan.graph, id, &record);
+                ("run", reason(plan, sources, id, &inputs, earlier.as_ref()))
             }
             Status::Waiting(on) => {
                 let mut names: Vec<&str> =

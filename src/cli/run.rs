@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, explain, reports};
+use super::{CliError, ExperimentArgs, reports, say};
 use crate::engine::executor::Processes;
 use crate::engine::run::{self as engine, Options, Results};
 use crate::plan::Plan;
@@ -40,12 +40,14 @@ pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
     let interrupt = interrupts()?;
     let mut run = begin(args, &plan);
     workspace.store.write_run(&run)?;
+    let scratch = workspace.store.scratch(&run.host)?;
     let options = Options {
         run: run.id.clone(),
         threads: args.threads.unwrap_or_else(cores).max(1),
         keep_going: args.keep_going,
         host: run.host.clone(),
         commit: run.commit.clone(),
+        scratch: scratch.path().to_path_buf(),
     };
     let mut display = ui::display(&plan.graph);
     // candle's pool for element-wise operations spins, and knows nothing of a slot's threads.
@@ -55,10 +57,10 @@ pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
             display.event(event);
         });
     display.finish();
-    drop(display);
+    drop((display, scratch));
     end(&mut run, &plan, &results, since);
     workspace.store.write_run(&run)?;
-    let written = reports::write(&plan, &results.records, &workspace)?;
+    let written = reports::write(&plan, &results.records, &workspace);
     conclude(&plan, &results, &written, since)
 }
 
@@ -115,12 +117,18 @@ fn end(run: &mut Run, plan: &Plan, results: &Results, since: Instant) {
     }
 }
 
+/// Says what came of a run: every failure, a line that counts, and where the reports are. Whatever went wrong with the
+/// reports, the rest is said too.
 fn conclude(
     plan: &Plan,
     results: &Results,
-    written: &reports::Written,
+    written: &Result<reports::Written, CliError>,
     since: Instant,
 ) -> Result<(), CliError> {
+    let mut text = String::new();
+    for (id, failure) in &results.failures {
+        text += &format!("{}\n", words::failure(&plan.graph.node(*id).name, failure));
+    }
     let mut summary =
         format!("{}: {} run, {} cached", plan.experiment.name, results.computed, results.cached);
     for (count, what) in [(results.failures.len(), "failed"), (results.skipped, "skipped")] {
@@ -128,22 +136,21 @@ fn conclude(
             summary += &format!(", {count} {what}");
         }
     }
-    summary +=
-        &format!(" in {}\n{}", words::duration(since.elapsed().as_secs_f64()), written.words());
+    let (reported, reports) = match written {
+        Ok(written) => (true, written.words()),
+        Err(error) => (false, format!("the reports could not be written: {error}")),
+    };
+    text += &format!("{summary} in {}\n{reports}", words::duration(since.elapsed().as_secs_f64()));
     if results.interrupted {
         let hint = "interrupted; what is computed is kept, and the same command goes on from there";
-        return Err(CliError::Interrupted(format!("{summary}\n{hint}")));
+        return Err(CliError::Interrupted(format!("{text}\n{hint}")));
     }
-    if results.failures.is_empty() {
+    if results.failures.is_empty() && reported {
         // Said on standard error, as all that is no data.
-        explain(&CliError::Failed(summary));
+        say(&text);
         return Ok(());
     }
-    let mut text = String::new();
-    for (id, failure) in &results.failures {
-        text += &format!("{}\n", words::failure(&plan.graph.node(*id).name, failure));
-    }
-    Err(CliError::Failed(text + &summary))
+    Err(CliError::Failed(text))
 }
 
 fn host() -> String {

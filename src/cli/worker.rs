@@ -14,7 +14,7 @@ use crate::stages::KINDS;
 pub fn worker() -> Result<(), CliError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    // A terminal sends Ctrl-C to every process; the coordinator decides what it means.
+    // Whoever sends it, the coordinator decides what an interrupt means.
     let ignored = Arc::new(AtomicBool::new(false));
     let failed = |e: std::io::Error| CliError::Failed(format!("the worker failed: {e}"));
     signal_hook::flag::register(SIGINT, ignored).map_err(failed)?;

@@ -23,7 +23,7 @@ pub fn planned(args: &ExperimentArgs) -> Result<(Plan, Sources), CliError> {
     }
 }
 
-/// The folder that holds `cache` and `reports`.
+/// Where results and reports are kept.
 pub struct Workspace {
     /// The cached results.
     pub store: Store,
@@ -32,20 +32,17 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Finds the workspace of a file or folder: `--cache`, or beside the nearest `cache` or Cargo.toml above it.
+    /// Finds the workspace of a file or folder: `cache` and `reports` beside the nearest `cache` or Cargo.toml above it.
+    ///
+    /// `--cache` names another cache, which several projects may share; their reports stay their own.
     pub fn of(place: &Path, cache: Option<&Path>) -> Result<Self, CliError> {
-        let cache = match cache {
-            Some(cache) => files::absolute(cache)?,
-            None => {
-                let place = files::absolute(place)?;
-                let marks = |f: &&Path| f.join("cache").is_dir() || f.join("Cargo.toml").is_file();
-                let here = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
-                let above = here.into_iter().flat_map(Path::ancestors).find(marks);
-                above.or(here).unwrap_or(Path::new(".")).join("cache")
-            }
-        };
-        let reports = cache.parent().unwrap_or(Path::new(".")).join("reports");
-        Ok(Self { store: Store::open(&cache)?, reports })
+        let place = files::absolute(place)?;
+        let marks = |f: &&Path| f.join("cache").is_dir() || f.join("Cargo.toml").is_file();
+        let here = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+        let above = here.into_iter().flat_map(Path::ancestors).find(marks);
+        let root = above.or(here).unwrap_or(Path::new("."));
+        let store = Store::open(cache.unwrap_or(&root.join("cache")))?;
+        Ok(Self { store, reports: root.join("reports") })
     }
 }
 
@@ -64,7 +61,12 @@ pub fn node(
     match matches.as_slice() {
         [id] => Ok(*id),
         [] => {
-            let names = plan.graph.ids().map(|id| plan.graph.node(id).name.as_str());
+            let name = |id: NodeId| plan.graph.node(id).name.as_str();
+            // A stage is named where one of its instances is meant.
+            let mut names: Vec<&str> = plan.graph.instances(text).map(name).collect();
+            if names.is_empty() {
+                names = plan.graph.ids().map(name).collect();
+            }
             let hint = suggest::hint(text, "nodes", names);
             Err(CliError::Usage(format!("no node is called `{text}`\n  hint: {hint}")))
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::parameter::Input;
 use super::stage::{Artifact, MAIN, Source};
-use crate::store::Files;
+use crate::store::{Files, files};
 
 /// Told of a stage's progress: a fraction in [0, 1] and a few words.
 pub type ProgressSink<'a> = dyn Fn(f64, String) + Sync + 'a;
@@ -36,6 +36,12 @@ pub struct Bound {
     pub kind: String,
     /// Where its files are to be read.
     pub files: Files,
+}
+
+/// Whether a name may be that of an output: it is a folder's name and a part of `@stage.name`.
+pub fn is_output_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.len() <= 100 && name.chars().all(fits)
 }
 
 /// What a stage left: type by output name, and scalars.
@@ -88,9 +94,9 @@ impl<'a> Context<'a> {
 
     /// Makes the folder of an output, for a stage that has its files written by another program.
     pub fn output_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        ensure!(is_output_name(name), "`{name}` cannot be the name of an output");
         let folder = self.folder.join("outputs").join(name);
-        #[expect(clippy::disallowed_methods, reason = "a worker's own scratch folder")]
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        files::make_folder(&folder)?;
         Ok(folder)
     }
 
@@ -118,7 +124,9 @@ impl<'a> Context<'a> {
         if due || fraction >= 1.0 {
             *told = Some(Instant::now());
             drop(told);
-            (self.sink)(fraction.clamp(0.0, 1.0), note());
+            // JSON has no word for what is not a number.
+            let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
+            (self.sink)(fraction, note());
         }
     }
 

@@ -40,8 +40,8 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
-    /// A node is left out because one that it depends on has no result.
-    Skipped(NodeId),
+    /// Nodes, at least one, are left out: one that they depend on has no result, or the run winds down.
+    Skipped(Vec<NodeId>),
     /// The user asked to stop; running nodes are being ended.
     Interrupting,
 }

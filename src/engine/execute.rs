@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,9 @@ use serde_json::Value as Json;
 use super::context::{Bound, Context, ProgressSink};
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
+use super::parameter::PATH;
 use super::stage::Outputs;
-use crate::store::{ArtifactRecord, Store};
+use crate::store::{ArtifactRecord, Store, files, hash};
 
 /// Everything a worker needs to compute one node: paths, never tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Job {
     pub inputs: BTreeMap<String, Bound>,
     /// The cache folder.
     pub cache: PathBuf,
+    /// The folder in which the run's nodes work.
+    pub scratch: PathBuf,
     /// CPU threads.
     pub threads: usize,
     /// Where the log goes.
@@ -76,7 +79,7 @@ fn compute(
         .filter(|kind| kind.version == job.version)
         .ok_or_else(|| anyhow::anyhow!("this worker does not know {} {}", job.kind, job.version))?;
     let store = Store::open(&job.cache)?;
-    let folder = store.scratch()?;
+    let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
     let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
     stage.run(&mut cx)?;
@@ -84,6 +87,7 @@ fn compute(
     let declared = stage.outputs();
     let left = cx.finish();
     check_saved(&declared, &left.saved)?;
+    check_unchanged(&job.parameters)?;
     let mut outputs = BTreeMap::new();
     for (name, kind) in &left.saved {
         let artifact = store.take_folder(&folder.path().join("outputs").join(name), kind)?;
@@ -101,10 +105,28 @@ fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::
     Ok(())
 }
 
+/// Hashes the user's data again: what changed since planning is not what the key says, so nothing is recorded.
+fn check_unchanged(parameters: &Json) -> anyhow::Result<()> {
+    match parameters {
+        Json::Object(map) => match (map.get(PATH), map.get("resolved"), map.get("hash")) {
+            (Some(written), Some(Json::String(path)), Some(Json::String(planned))) => {
+                anyhow::ensure!(
+                    hash::data(Path::new(path))?.to_hex() == *planned,
+                    Failure::data(format!("{written} changed while the run was under way"))
+                        .hint("the same command runs what reads it again")
+                );
+                Ok(())
+            }
+            _ => map.values().try_for_each(check_unchanged),
+        },
+        Json::Array(items) => items.iter().try_for_each(check_unchanged),
+        _ => Ok(()),
+    }
+}
+
 /// Peak resident memory of this process, as Linux tells it.
 fn peak_memory() -> Option<u64> {
-    #[expect(clippy::disallowed_methods, reason = "the kernel's own file, not the user's")]
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = files::read_text(Path::new("/proc/self/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)

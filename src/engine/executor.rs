@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -98,16 +98,17 @@ impl Executor for Processes {
     fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
         let log = job.log.clone();
         match self.spawn(&job) {
-            Ok((mut child, channel)) => {
-                let handle = channel.try_clone().ok();
+            Ok((mut child, reader, writer)) => {
+                let writer = Arc::new(Mutex::new(writer));
+                let handle = Channel(Some(Arc::clone(&writer)));
                 thread::spawn(move || {
-                    let ended = converse(id, job, channel, &reports);
+                    let ended = converse(id, job, reader, &writer, &reports);
                     end_group(&child);
                     let status = child.wait();
                     let ended = ended.unwrap_or_else(|| Err(died(status, &log)));
                     drop(reports.send((id, Report::Ended(ended))));
                 });
-                Box::new(Channel(handle))
+                Box::new(handle)
             }
             Err(error) => {
                 let message = format!("cannot start a worker: {error}");
@@ -120,8 +121,10 @@ impl Executor for Processes {
 }
 
 impl Processes {
-    fn spawn(&self, job: &Job) -> io::Result<(Child, UnixStream)> {
+    /// Starts a worker; yields it, and both directions of the channel to it.
+    fn spawn(&self, job: &Job) -> io::Result<(Child, UnixStream, UnixStream)> {
         let (ours, theirs) = UnixStream::pair()?;
+        let writer = ours.try_clone()?;
         let log: File = files::create(&job.log).map_err(io::Error::other)?;
         let child = Command::new(&self.program)
             .arg("worker")
@@ -132,7 +135,7 @@ impl Processes {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok((child, ours))
+        Ok((child, ours, writer))
     }
 }
 
@@ -151,11 +154,12 @@ fn end_group(child: &Child) {
 fn converse(
     id: NodeId,
     job: Job,
-    mut channel: UnixStream,
+    mut reader: UnixStream,
+    writer: &Mutex<UnixStream>,
     reports: &Reports,
 ) -> Option<Result<Produced, Failure>> {
     let log = job.log.clone();
-    match receive(&mut channel) {
+    match receive(&mut reader) {
         Ok(Some(FromWorker::Hello { protocol: PROTOCOL, .. })) => (),
         Ok(Some(other)) => {
             let message = format!("the worker speaks another protocol: {other:?}");
@@ -163,9 +167,9 @@ fn converse(
         }
         Ok(None) | Err(_) => return None,
     }
-    send(&mut channel, &ToWorker::Run(Box::new(job))).ok()?;
+    tell(writer, &ToWorker::Run(Box::new(job))).ok()?;
     loop {
-        match receive(&mut channel).ok()?? {
+        match receive(&mut reader).ok()?? {
             FromWorker::Progress { fraction, note } => {
                 drop(reports.send((id, Report::Progress { fraction, note })));
             }
@@ -177,6 +181,11 @@ fn converse(
             FromWorker::Hello { .. } => return None,
         }
     }
+}
+
+/// Sends a frame whole: the run may ask a worker to stop while its job is being sent.
+fn tell(writer: &Mutex<UnixStream>, message: &ToWorker) -> io::Result<()> {
+    send(&mut *writer.lock().expect("no holder of the channel panics"), message)
 }
 
 /// Explains a worker that ended without a word.
@@ -204,12 +213,12 @@ fn tail(log: &Path) -> Vec<String> {
     lines[lines.len().saturating_sub(LINES)..].iter().map(|l| (*l).to_owned()).collect()
 }
 
-struct Channel(Option<UnixStream>);
+struct Channel(Option<Arc<Mutex<UnixStream>>>);
 impl Running for Channel {
     fn cancel(&mut self) {
-        if let Some(stream) = &mut self.0 {
+        if let Some(writer) = &self.0 {
             // A worker that is gone needs no word.
-            drop(send(stream, &ToWorker::Cancel));
+            drop(tell(writer, &ToWorker::Cancel));
         }
     }
 }

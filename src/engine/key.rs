@@ -5,13 +5,13 @@
 //! | the kind's name and version | the names of stage, node and experiment |
 //! | every parameter, defaults included, numbers by their bits | comments, order, spelling of numbers |
 //! | for an input, the content hash of the artifact | which stage made it, and how |
-//! | for a path of user data, the content hash | the path |
+//! | for a path of user data, the content hash | the path, unless the program sees it (`NamedPath`) |
 //! | for a seed, its resolved value | the seed as written |
 //! | | resources, devices, threads, clocks, hosts, the binary |
 
 use serde_json::{Map, Value as Json};
 
-use super::parameter::{INPUT, PATH, SEED};
+use super::parameter::{INPUT, NAME, PATH, SEED};
 use crate::store::Hash;
 
 /// Computes the key of a node, if every input's content is known.
@@ -82,6 +82,9 @@ fn object(
     if map.contains_key(PATH) {
         hasher.update(b"p");
         text(hasher, map.get("hash").and_then(Json::as_str)?);
+        if let Some(name) = map.get(NAME).and_then(Json::as_str) {
+            text(hasher, name);
+        }
         return Some(());
     }
     if let Some(seed) = map.get(SEED).and_then(Json::as_u64) {
@@ -116,7 +119,8 @@ mod tests {
 
     fn base() -> Json {
         json!({ "epochs": 5, "rate": 0.5, "layers": [1, 2], "movie": { "$input": "@waves" },
-                "seed": { "$seed": 7 }, "root": { "$path": "a", "resolved": "/x/a", "hash": "00" } })
+                "seed": { "$seed": 7 }, "root": { "$path": "a", "resolved": "/x/a", "hash": "00" },
+                "script": { "$path": "b.py", "name": "b.py", "resolved": "/x/b.py", "hash": "00" } })
     }
 
     /// Each row changes one thing and says whether the key changes with it.
@@ -140,6 +144,8 @@ mod tests {
             ("the content of a path", changed("/root/hash", json!("11")), true),
             ("a path", changed("/root/$path", json!("b")), false),
             ("the place of a path", changed("/root/resolved", json!("/y/b")), false),
+            ("the name of a named path", changed("/script/name", json!("c.py")), true),
+            ("the place of a named path", changed("/script/resolved", json!("/y/b.py")), false),
         ];
         for (what, changes, expected) in cases {
             assert_eq!(changes, expected, "{what}");

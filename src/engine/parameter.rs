@@ -21,6 +21,8 @@ pub const INPUT: &str = "$input";
 pub const SEED: &str = "$seed";
 /// Marks a path of user data in serialized parameters.
 pub const PATH: &str = "$path";
+/// Holds the name of a [`NamedPath`] in serialized parameters.
+pub const NAME: &str = "name";
 /// Names the accepted artifact types in the JSON Schema of an input field.
 pub const ACCEPTS: &str = "x-artifact";
 
@@ -197,6 +199,53 @@ impl JsonSchema for DataPath {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "x-path": true })
+    }
+}
+
+/// A file or folder of the user's whose name matters too: a program finds it under the path as written, so that path
+/// is part of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPath(DataPath);
+
+impl NamedPath {
+    /// The path as written.
+    pub fn written(&self) -> &str {
+        self.0.written()
+    }
+
+    /// The path to read. Inside `run` it is absolute.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Serialize for NamedPath {
+    fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(PATH, &self.0.written)?;
+        map.serialize_entry(NAME, &self.0.written)?;
+        if let Some(resolved) = &self.0.resolved {
+            map.serialize_entry("resolved", resolved)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for NamedPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DataPath::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for NamedPath {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "NamedPath".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        DataPath::json_schema(generator)
     }
 }
 

@@ -15,8 +15,8 @@ use super::execute::{Job, Produced};
 use super::executor::{Executor, Report, Reports, Running};
 use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
-use super::schedule::Schedule;
-use super::status::{contents, identity};
+use super::schedule::{Schedule, State};
+use super::status::{contents, identity, lookup};
 use crate::store::record::{self, Provenance};
 use crate::store::{Hash, Record, Store, hash};
 
@@ -32,6 +32,8 @@ pub struct Options {
     pub host: String,
     /// The commit of the experiment's repository.
     pub commit: Option<String>,
+    /// The folder in which nodes work.
+    pub scratch: PathBuf,
 }
 
 /// What came of a run.
@@ -71,12 +73,13 @@ pub fn run(
         schedule,
         reports,
         running: BTreeMap::new(),
+        keys: vec![None; graph.len()],
         by_key: BTreeMap::new(),
         results: Results { records: vec![None; graph.len()], ..Results::default() },
     };
     walk.resolve(free);
     walk.start_ready();
-    while walk.schedule.is_running() {
+    while !walk.running.is_empty() {
         if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
             walk.interrupt();
         }
@@ -98,6 +101,8 @@ struct Walk<'a> {
     schedule: Schedule<'a>,
     reports: Reports,
     running: BTreeMap<NodeId, Attempt>,
+    /// The key of every node whose inputs are known; indexed as the graph is.
+    keys: Vec<Option<Hash>>,
     /// Nodes by key while one of them runs: the others take its result.
     by_key: BTreeMap<Hash, Vec<NodeId>>,
     results: Results,
@@ -105,7 +110,6 @@ struct Walk<'a> {
 
 /// A node being computed.
 struct Attempt {
-    key: Hash,
     inputs: BTreeMap<String, Hash>,
     threads: usize,
     log: PathBuf,
@@ -120,7 +124,8 @@ impl Walk<'_> {
         let mut queue = VecDeque::from(nodes);
         while let Some(id) = queue.pop_front() {
             let key = identity(self.graph, id, &|d| self.results.records[d.index()].as_ref());
-            if let Some(record) = self.store.find(&key) {
+            self.keys[id.index()] = Some(key);
+            if let Some(record) = lookup(self.graph, self.store, id, &key) {
                 queue.extend(self.take(id, record));
             } else if let Some(same) = self.by_key.get_mut(&key) {
                 same.push(id);
@@ -141,21 +146,48 @@ impl Walk<'_> {
 
     fn start_ready(&mut self) {
         while let Some((id, threads)) = self.schedule.take_next() {
-            self.start(id, threads);
+            // Another run may have computed it while it waited here.
+            match lookup(self.graph, self.store, id, &self.key(id)) {
+                Some(record) => {
+                    let mut freed = self.take(id, record.clone());
+                    freed.extend(self.take_followers(id, &record));
+                    self.resolve(freed);
+                }
+                None => self.start(id, threads),
+            }
         }
+    }
+
+    fn key(&self, id: NodeId) -> Hash {
+        self.keys[id.index()].expect("a node is ready once its key is known")
+    }
+
+    /// The nodes that wait for the result of this one because they have the same key.
+    fn followers(&mut self, id: NodeId) -> Vec<NodeId> {
+        let mut same = self.by_key.remove(&self.key(id)).unwrap_or_default();
+        // A run that winds down has left them out already.
+        same.retain(|other| *other != id && self.schedule.state(*other) == State::Waiting);
+        same
+    }
+
+    /// Gives a node's result to those with the same key; yields the nodes that this frees.
+    fn take_followers(&mut self, id: NodeId, record: &Record) -> Vec<NodeId> {
+        let followers = self.followers(id);
+        followers.into_iter().flat_map(|other| self.take(other, record.clone())).collect()
     }
 
     fn start(&mut self, id: NodeId, threads: usize) {
         let node = self.graph.node(id);
         let records = &self.results.records;
         let record = |d: NodeId| records[d.index()].as_ref();
-        let key = identity(self.graph, id, &record);
         let bind = |(from, link): (NodeId, &super::graph::Link)| {
             let artifact = &record(from)?.outputs[&link.output];
             let files = self.store.locate(artifact);
             Some((link.edge.clone(), Bound { kind: artifact.kind.clone(), files }))
         };
-        let log = self.store.run_folder(&self.options.run).join(format!("{}.log", node.name));
+        // Named by stage and key: the name of an instance may be long, and may hold what a file's name cannot.
+        let log = format!("{}-{}.log", node.stage, self.key(id).short());
+        let log = self.store.run_folder(&self.options.run).join(log);
         let job = Job {
             node: node.name.clone(),
             kind: node.kind.name.to_owned(),
@@ -163,13 +195,13 @@ impl Walk<'_> {
             parameters: node.parameters.clone(),
             inputs: self.graph.inputs(id).into_iter().filter_map(bind).collect(),
             cache: self.store.cache().to_path_buf(),
+            scratch: self.options.scratch.clone(),
             threads,
             log: log.clone(),
         };
         let inputs = contents(self.graph, id, &record);
         (self.watcher)(&Event::Started { node: id, threads });
         let attempt = Attempt {
-            key,
             inputs,
             threads,
             log,
@@ -194,15 +226,12 @@ impl Walk<'_> {
 
     fn ended(&mut self, id: NodeId, outcome: Result<Produced, Failure>) {
         let attempt = self.running.remove(&id).expect("a node that ends was running");
-        let key = attempt.key;
         let seconds = attempt.since.elapsed().as_secs_f64();
         let committed = outcome.and_then(|produced| {
             let record = self.record(id, attempt, produced, seconds);
             let commit = self.store.commit(&record);
             commit.map(|()| record).map_err(|e| Failure::from_error(e.into()))
         });
-        let followers = self.by_key.remove(&key).unwrap_or_default();
-        let followers = followers.into_iter().filter(|other| *other != id);
         match committed {
             Ok(record) => {
                 let metrics = record.metrics.clone().into_iter().collect();
@@ -210,40 +239,41 @@ impl Walk<'_> {
                 self.results.computed += 1;
                 self.results.records[id.index()] = Some(record.clone());
                 let mut freed = self.schedule.done(id);
-                for other in followers {
-                    freed.extend(self.take(other, record.clone()));
-                }
+                freed.extend(self.take_followers(id, &record));
                 if !self.results.interrupted {
                     self.resolve(freed);
                 }
             }
-            Err(failure) => {
-                self.fail(id, &failure);
-                for other in followers {
-                    self.fail(other, &failure);
-                }
-            }
+            Err(failure) => self.fail(id, failure),
         }
     }
 
-    fn fail(&mut self, id: NodeId, failure: &Failure) {
-        if failure.kind == FailureKind::Interrupted {
+    fn fail(&mut self, id: NodeId, failure: Failure) {
+        // A worker that the interrupt found still starting, or that was killed with the terminal, has not failed.
+        let killed = self.results.interrupted && failure.kind == FailureKind::Killed;
+        if failure.kind == FailureKind::Interrupted || killed {
             self.results.interrupted = true;
         } else {
             (self.watcher)(&Event::Failed { node: id, failure: failure.clone() });
-            self.results.failures.push((id, failure.clone()));
+            self.results.failures.push((id, failure));
         }
+        // Those with the same key would fail alike: they are left out, not told again.
+        let followers = self.followers(id);
         let mut skipped = self.schedule.failed(id);
+        for follower in followers {
+            skipped.push(follower);
+            skipped.extend(self.schedule.failed(follower));
+        }
         if !self.options.keep_going {
             skipped.extend(self.schedule.wind_down());
         }
-        self.skip(&skipped);
+        self.skip(skipped);
     }
 
-    fn skip(&mut self, nodes: &[NodeId]) {
+    fn skip(&mut self, nodes: Vec<NodeId>) {
         self.results.skipped += nodes.len();
-        for id in nodes {
-            (self.watcher)(&Event::Skipped(*id));
+        if !nodes.is_empty() {
+            (self.watcher)(&Event::Skipped(nodes));
         }
     }
 
@@ -251,7 +281,7 @@ impl Walk<'_> {
         self.results.interrupted = true;
         (self.watcher)(&Event::Interrupting);
         let skipped = self.schedule.wind_down();
-        self.skip(&skipped);
+        self.skip(skipped);
         for attempt in self.running.values_mut() {
             attempt.handle.cancel();
         }
@@ -262,7 +292,7 @@ impl Walk<'_> {
         let log = attempt.log.strip_prefix(self.store.root()).unwrap_or(&attempt.log);
         Record {
             format: record::FORMAT,
-            key: attempt.key,
+            key: self.key(id),
             kind: node.kind.name.to_owned(),
             version: node.kind.version,
             parameters: node.parameters.clone(),

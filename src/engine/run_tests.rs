@@ -43,8 +43,10 @@ fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     plan.filter(|_| errors.is_empty()).ok_or_else(|| errors.render(&sources, false))
 }
 
-fn options(threads: usize, keep_going: bool) -> Options {
-    Options { run: "r".into(), threads, keep_going, host: "h".into(), commit: None }
+fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
+    let scratch = store.root().join("scratch");
+    files::make_folder(&scratch).unwrap();
+    Options { run: "r".into(), threads, keep_going, host: "h".into(), commit: None, scratch }
 }
 
 fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
@@ -59,7 +61,7 @@ fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<E
 fn computed(folder: &Path, text: &str) -> (usize, usize) {
     let plan = plan(folder, text).unwrap();
     let store = Store::open(&folder.join("cache")).unwrap();
-    let (results, _) = run_graph(&plan.graph, &store, &options(2, false));
+    let (results, _) = run_graph(&plan.graph, &store, &options(&store, 2, false));
     assert!(results.failures.is_empty(), "{:?}", results.failures);
     (results.computed, results.cached)
 }
@@ -92,7 +94,7 @@ fn the_result_is_right_and_its_record_complete() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), CHAIN).unwrap();
     let store = Store::open(&folder.path().join("cache")).unwrap();
-    let (results, _) = run_graph(&plan.graph, &store, &options(1, false));
+    let (results, _) = run_graph(&plan.graph, &store, &options(&store, 1, false));
     let sum = plan.graph.find("sum").unwrap();
     let record = results.records[sum.index()].as_ref().unwrap();
     let located = store.locate(&record.outputs["main"]);
@@ -112,6 +114,30 @@ fn a_damaged_or_missing_object_is_computed_again() {
     let Status::Cached(record) = &survey(&plan.graph, &store)[half.index()] else { panic!() };
     files::remove(&store.object(&record.outputs["main"].files[0].hash)).unwrap();
     assert_eq!(computed(folder.path(), CHAIN), (1, 3));
+    // One that no longer is what its name says gives way to the right bytes when it is computed again.
+    let object = store.object(&record.outputs["main"].files[0].hash);
+    files::remove(&object).unwrap();
+    files::write_atomic(&object, b"3").unwrap();
+    let hex = record.key.to_hex();
+    files::remove(&store.root().join("nodes").join(&hex[..2]).join(hex + ".json")).unwrap();
+    assert_eq!(computed(folder.path(), CHAIN), (1, 3));
+    assert_eq!(files::read_text(&object).unwrap(), "2");
+}
+
+#[test]
+fn nodes_with_one_key_are_computed_and_fail_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{CHAIN}instead = \"fail\"\n[stages.same]\nkind = \"toy.sum\"\nleft = \"@half\"\nright = \"@b\"\n\
+         instead = \"fail\"\n[stages.after]\nkind = \"toy.half\"\nof = \"@same\"\n"
+    );
+    for keep_going in [true, false] {
+        let plan = plan(folder.path(), &text).unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let (results, _) = run_graph(&plan.graph, &store, &options(&store, 2, keep_going));
+        assert_eq!((results.failures.len(), results.skipped), (1, 2));
+        assert_eq!(results.computed + results.cached, 3);
+    }
 }
 
 #[test]
@@ -127,7 +153,7 @@ fn axes_propagate_and_share() {
     assert!(plan.graph.find("sum[n=2,which=b]").is_some());
     // Of six halves, @b's three share one key, and 0 and 1 halve to the same sum.
     let store = Store::open(&folder.path().join("cache")).unwrap();
-    let (results, _) = run_graph(&plan.graph, &store, &options(2, false));
+    let (results, _) = run_graph(&plan.graph, &store, &options(&store, 2, false));
     assert_eq!((results.computed + results.cached, results.failures.len()), (16, 0));
     assert_eq!(results.computed, 3 + 1 + 4 + 3);
 }
@@ -141,7 +167,7 @@ fn a_failure_stops_what_depends_on_it_and_keep_going_the_rest() {
         );
         let plan = plan(folder.path(), &text).unwrap();
         let store = Store::open(&folder.path().join("cache")).unwrap();
-        let (results, events) = run_graph(&plan.graph, &store, &options(2, true));
+        let (results, events) = run_graph(&plan.graph, &store, &options(&store, 2, true));
         assert_eq!((results.computed, results.failures.len(), results.skipped), (3, 1, 1));
         let failure = &results.failures[0].1;
         let expected = if instead == "panic" { "as asked" } else { "no such thing" };
@@ -149,7 +175,7 @@ fn a_failure_stops_what_depends_on_it_and_keep_going_the_rest() {
         assert!(failure.hint.is_some());
         assert!(events.iter().any(|e| matches!(e, Event::Skipped(_))));
         // What is done stays done.
-        let (again, _) = run_graph(&plan.graph, &store, &options(2, true));
+        let (again, _) = run_graph(&plan.graph, &store, &options(&store, 2, true));
         assert_eq!((again.computed, again.cached), (0, 3));
     }
 }
@@ -168,7 +194,8 @@ fn an_interrupt_ends_running_nodes_and_keeps_results() {
         }
     };
     let executor = InProcess(TOYS);
-    let results = run(&plan.graph, &store, &executor, &options(2, false), &interrupt, &mut watcher);
+    let options = options(&store, 2, false);
+    let results = run(&plan.graph, &store, &executor, &options, &interrupt, &mut watcher);
     assert!(results.interrupted);
     assert_eq!((results.computed, results.failures.len()), (3, 0));
 }
@@ -199,4 +226,15 @@ fn mistakes_are_found_before_anything_runs() {
     check(two, &["valeu", "hlaf", "3 errors"]);
     let same = CHAIN.replace("@half", "@hlaf") + "instead = 5\n";
     check(same, &["no stage is called `hlaf`", "`instead`", "2 errors"]);
+    // One mistake is told once: not again for each instance, nor for what depends on it.
+    let swept = CHAIN.replace("seed = 1", "seed = 1\n[axes]\nn = [1, 2]");
+    check(swept.replace("value = 4", "seed = '${n}'"), &["stage `a` lacks `value`", "1 error"]);
+    check(
+        swept.replace("[1, 2]", "[1, 1]").replace("value = 4", "value = '${n}'"),
+        &["the axis holds `1` twice", "1 error"],
+    );
+    check(swept.replace("value = 4", "value = '${m}'"), &["no axis is called `m`", "1 error"]);
+    let kindless = CHAIN.replacen("kind = \"toy.constant\"\n", "", 1);
+    check(kindless, &["stage `a` has no `kind`", "1 error"]);
+    check(CHAIN.replace("value = 4", "value = { '$path' = 4 }"), &["cannot begin with `$`"]);
 }

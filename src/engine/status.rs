@@ -37,7 +37,7 @@ pub fn survey(graph: &Graph, store: &Store) -> Vec<Status> {
         let status = if waits.is_empty() {
             let record = |d: NodeId| known[d.index()].as_ref().and_then(Status::record);
             let key = identity(graph, id, &record);
-            match store.find(&key) {
+            match lookup(graph, store, id, &key) {
                 Some(record) => Status::Cached(Box::new(record)),
                 None => Status::Missing(key),
             }
@@ -47,6 +47,18 @@ pub fn survey(graph: &Graph, store: &Store) -> Vec<Status> {
         known[id.index()] = Some(status);
     }
     known.into_iter().map(|s| s.expect("the order holds every node")).collect()
+}
+
+/// Finds the result of a node: the record of its key, if it holds every output that the node declares.
+pub fn lookup(graph: &Graph, store: &Store, id: NodeId, key: &Hash) -> Option<Record> {
+    let declared = &graph.node(id).outputs.types;
+    let holds = |record: &Record| {
+        let has = |(name, kind): (&String, &String)| {
+            record.outputs.get(name).is_some_and(|output| output.kind == *kind)
+        };
+        declared.iter().all(has)
+    };
+    store.find(key).filter(holds)
 }
 
 /// Content hash by edge, for a node whose inputs all have records.

@@ -14,6 +14,7 @@ use std::thread;
 use rustix::process::{Signal, kill_current_process_group};
 
 use super::execute::{Job, execute};
+use super::failure::Failure;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
 
@@ -22,8 +23,12 @@ pub fn serve(registry: Registry) -> io::Result<()> {
     let mut channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let program = env!("CARGO_PKG_VERSION").to_owned();
     send(&mut channel, &FromWorker::Hello { protocol: PROTOCOL, program })?;
-    let Some(ToWorker::Run(job)) = receive(&mut channel)? else { return Ok(()) };
-    compute(&job, registry, channel)
+    match receive(&mut channel)? {
+        Some(ToWorker::Run(job)) => compute(&job, registry, channel),
+        // Asked to stop before there was anything to do.
+        Some(ToWorker::Cancel) => send(&mut channel, &FromWorker::Failed(Failure::interrupted())),
+        None => Ok(()),
+    }
 }
 
 fn compute(job: &Job, registry: Registry, channel: UnixStream) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The graph built: every instance of every stage, linked.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::parameters::{self, DataHashes};
 use super::placeholder::{Place, fill};
@@ -10,6 +11,7 @@ use super::sweep::{self, Sweeps, stage_of};
 use crate::engine::graph::{Graph, Link, Node, NodeId};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
 use crate::spec::experiment::StageEntry;
+use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, suggest};
 
 /// An experiment, ready to run.
@@ -27,7 +29,7 @@ pub struct Plan {
 }
 
 /// More instances than this are refused.
-const MOST_NODES: u128 = 1_000_000;
+pub const MOST_NODES: u128 = 1_000_000;
 
 /// Builds the plan, or reports all that is wrong.
 pub fn build(experiment: Experiment, registry: Registry, errors: &mut Diagnostics) -> Option<Plan> {
@@ -57,22 +59,36 @@ pub fn build(experiment: Experiment, registry: Registry, errors: &mut Diagnostic
     errors.is_empty().then_some(Plan { experiment, graph, origins, tables, figures })
 }
 
+/// A kind that stages name, and its parameters.
+pub struct Known {
+    /// The kind.
+    pub kind: &'static Kind,
+    /// Its parameters, described once for all stages.
+    pub fields: Rc<Vec<Field>>,
+}
+
+/// The kind of every stage that names one, by stage.
+pub type Kinds<'a> = BTreeMap<&'a str, Known>;
+
 fn kinds<'a>(
     experiment: &'a Experiment,
     registry: Registry,
     errors: &mut Diagnostics,
-) -> BTreeMap<&'a str, &'static Kind> {
+) -> Kinds<'a> {
     let mut kinds = BTreeMap::new();
+    let mut described: BTreeMap<&str, Rc<Vec<Field>>> = BTreeMap::new();
     for stage in &experiment.stages {
-        match registry.get(&stage.kind) {
+        let Some((name, origin)) = &stage.kind else { continue };
+        match registry.get(name) {
             Some(kind) => {
-                kinds.insert(stage.name.as_str(), kind);
+                let fields = described.entry(kind.name).or_insert_with(|| Rc::new(kind.fields()));
+                kinds.insert(stage.name.as_str(), Known { kind, fields: Rc::clone(fields) });
             }
             None => {
                 let names = registry.0.iter().map(|k| k.name);
-                let message = format!("no kind is called `{}`", stage.kind);
-                let hint = suggest::hint(&stage.kind, "kinds", names);
-                errors.push(Diagnostic::at(stage.kind_origin, message).hint(hint));
+                let message = format!("no kind is called `{name}`");
+                let hint = suggest::hint(name, "kinds", names);
+                errors.push(Diagnostic::at(*origin, message).hint(hint));
             }
         }
     }
@@ -81,7 +97,7 @@ fn kinds<'a>(
 
 fn few_enough(sweeps: &Sweeps<'_>, errors: &mut Diagnostics) -> bool {
     for (stage, axes) in sweeps {
-        let count: u128 = axes.iter().map(|a| a.points.len() as u128).product();
+        let count = sweep::combinations(axes);
         if count > MOST_NODES {
             let factors: Vec<String> =
                 axes.iter().map(|a| format!("{} {}", a.points.len(), a.name)).collect();
@@ -108,7 +124,7 @@ struct Pending {
 
 struct Builder<'a> {
     experiment: &'a Experiment,
-    kinds: &'a BTreeMap<&'a str, &'static Kind>,
+    kinds: &'a Kinds<'a>,
     sweeps: &'a Sweeps<'a>,
     hashes: DataHashes,
     graph: Graph,
@@ -120,10 +136,9 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn instances(&mut self, stage: &StageEntry, errors: &mut Diagnostics) {
-        let Some(kind) = self.kinds.get(stage.name.as_str()) else { return };
-        let fields = kind.fields();
+        let Some(Known { kind, fields }) = self.kinds.get(stage.name.as_str()) else { return };
         for place in sweep::places(&self.sweeps[stage.name.as_str()]) {
-            self.instance(stage, kind, &fields, &place, errors);
+            self.instance(stage, kind, fields, &place, errors);
         }
     }
 
@@ -135,11 +150,16 @@ impl Builder<'_> {
         place: &Place<'_>,
         errors: &mut Diagnostics,
     ) {
-        let mut filled = Vec::new();
+        let (mut filled, mut left_out) = (Vec::new(), Vec::new());
         for entry in &stage.parameters {
             match fill(&entry.value, place) {
-                Ok(value) => filled.push(crate::spec::value::Entry { value, ..entry.clone() }),
-                Err(message) => errors.push(Diagnostic::at(entry.value.origin, message)),
+                Ok(value) => filled.push(Entry { value, ..entry.clone() }),
+                Err(why) => {
+                    left_out.push(entry.key.as_str());
+                    if let Some(message) = why {
+                        errors.push(Diagnostic::at(entry.value.origin, message));
+                    }
+                }
             }
         }
         let axes = &self.sweeps[stage.name.as_str()];
@@ -147,7 +167,7 @@ impl Builder<'_> {
             axes.iter().map(|a| (a.name.clone(), place[a.name.as_str()].label.clone())).collect();
         let (origins, texts) = parameters::origins(&filled);
         let edges = parameters::edges(fields, &filled);
-        let parsed = parameters::parse(kind, fields, stage, filled, errors);
+        let parsed = parameters::parse(kind, fields, stage, filled, &left_out, errors);
         let to = parsed.map(|parsed| {
             self.origins.push(origins);
             self.node(stage, kind, parsed.as_ref(), point.clone(), &texts, errors)

@@ -12,44 +12,83 @@ use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
 use crate::store::{Hash, files, hash};
 
-/// Reads the parameters of an instance; all that is wrong with them goes to `errors`.
+/// Reads the parameters of an instance; all that is wrong with them goes to `errors`. Those in `left_out` have mistakes
+/// that are reported already.
 pub fn parse(
     kind: &Kind,
     fields: &[Field],
     stage: &StageEntry,
     filled: Vec<Entry>,
+    left_out: &[&str],
     errors: &mut Diagnostics,
 ) -> Option<Box<dyn AnyStage>> {
-    let before = errors.len();
-    let mut table = known_keys(kind, fields, filled, errors);
-    for field in fields.iter().filter(|f| f.required) {
+    let mut found = Vec::new();
+    let mut table = known_keys(kind, fields, filled, &mut found);
+    refuse_marks(&table, &mut found);
+    for field in fields.iter().filter(|f| f.required && !left_out.contains(&f.name.as_str())) {
         if !table.iter().any(|e| e.key == field.name) {
             let message = format!("stage `{}` lacks `{}`", stage.name, field.name);
             let about = field.schema["description"].as_str().unwrap_or_default();
-            errors.push(Diagnostic::at(stage.origin, message).hint(first_sentence(about)));
+            found.push(Diagnostic::at(stage.origin, message).hint(first_sentence(about)));
         }
     }
-    let missing = errors.len() > before;
+    let whole = found.is_empty() && left_out.is_empty();
+    let parsed = read(kind, stage, &mut table, whole, &mut found);
+    let whole = found.is_empty() && left_out.is_empty();
+    // A sweep meets the same mistake once an instance: whether this one has any is counted before they are joined.
+    for diagnostic in found {
+        errors.push(diagnostic);
+    }
+    parsed.filter(|_| whole)
+}
+
+/// Reads a table into its kind; a value that does not fit is reported, left out, and the rest is read again.
+fn read(
+    kind: &Kind,
+    stage: &StageEntry,
+    table: &mut Vec<Entry>,
+    mut whole: bool,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Box<dyn AnyStage>> {
     loop {
         let value = Value { kind: ValueKind::Table(table.clone()), origin: stage.origin };
         match (kind.parse)(&value) {
             Ok(parsed) => {
-                report_violations(parsed.as_ref(), stage, &table, errors);
-                return (errors.len() == before).then_some(parsed);
+                report_violations(parsed.as_ref(), stage, table, found);
+                return Some(parsed);
             }
             Err(mut error) => {
                 let Some(key) = error.key.take() else {
-                    // Only what is missing is left, and that is reported above.
-                    if !missing && errors.len() == before {
-                        errors.push_error(error, stage.origin);
+                    // Where something was left out, only what is missing for it is left.
+                    if whole {
+                        found.push(Diagnostic::of(error, stage.origin));
                     }
                     return None;
                 };
                 error.message = format!("`{key}`: {}", error.message);
-                errors.push_error(error, stage.origin);
+                found.push(Diagnostic::of(error, stage.origin));
                 table.retain(|entry| entry.key != key);
+                whole = false;
             }
         }
+    }
+}
+
+/// Reports keys inside parameters that begin with `$`: the engine's own marks are written so.
+fn refuse_marks(entries: &[Entry], found: &mut Vec<Diagnostic>) {
+    fn within(value: &Value, found: &mut Vec<Diagnostic>) {
+        match &value.kind {
+            ValueKind::Table(entries) => refuse_marks(entries, found),
+            ValueKind::List(items) => items.iter().for_each(|item| within(item, found)),
+            _ => (),
+        }
+    }
+    for entry in entries {
+        if entry.key.starts_with('$') {
+            let message = format!("a key cannot begin with `$`: `{}`", entry.key);
+            found.push(Diagnostic::at(entry.key_origin, message));
+        }
+        within(&entry.value, found);
     }
 }
 
@@ -58,7 +97,7 @@ fn known_keys(
     kind: &Kind,
     fields: &[Field],
     filled: Vec<Entry>,
-    errors: &mut Diagnostics,
+    found: &mut Vec<Diagnostic>,
 ) -> Vec<Entry> {
     let (known, unknown): (Vec<Entry>, Vec<Entry>) =
         filled.into_iter().partition(|e| fields.iter().any(|f| f.name == e.key));
@@ -66,7 +105,7 @@ fn known_keys(
         let message = format!("`{}` has no parameter `{}`", kind.name, entry.key);
         let names = fields.iter().map(|f| f.name.as_str());
         let hint = suggest::hint(&entry.key, "parameters", names);
-        errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
+        found.push(Diagnostic::at(entry.key_origin, message).hint(hint));
     }
     known
 }
@@ -75,12 +114,12 @@ fn report_violations(
     parsed: &dyn AnyStage,
     stage: &StageEntry,
     table: &[Entry],
-    errors: &mut Diagnostics,
+    found: &mut Vec<Diagnostic>,
 ) {
     for violation in parsed.check() {
         let entry = table.iter().find(|e| e.key == violation.field);
         let origin = entry.map_or(stage.origin, |e| e.value.origin);
-        errors.push(Diagnostic::at(origin, format!("`{}` {}", violation.field, violation.rule)));
+        found.push(Diagnostic::at(origin, format!("`{}` {}", violation.field, violation.rule)));
     }
 }
 

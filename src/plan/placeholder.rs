@@ -49,9 +49,12 @@ pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
 /// A place on the axes: the point chosen on each.
 pub type Place<'a> = BTreeMap<&'a str, &'a Point>;
 
+/// Why a placeholder cannot be filled; `None` where the search for the stage's axes has said so already.
+pub type Unfilled = Option<String>;
+
 /// Replaces every placeholder in a value. A string that is one placeholder takes the point's value with its type and
 /// origin, so that a message about it points into `[axes]`.
-pub fn fill(value: &Value, place: &Place<'_>) -> Result<Value, String> {
+pub fn fill(value: &Value, place: &Place<'_>) -> Result<Value, Unfilled> {
     let kind = match &value.kind {
         ValueKind::Text(text) => return fill_text(text, value, place),
         ValueKind::List(items) => {
@@ -59,15 +62,15 @@ pub fn fill(value: &Value, place: &Place<'_>) -> Result<Value, String> {
         }
         ValueKind::Table(entries) => {
             let filled = |e: &Entry| Ok(Entry { value: fill(&e.value, place)?, ..e.clone() });
-            ValueKind::Table(entries.iter().map(filled).collect::<Result<_, String>>()?)
+            ValueKind::Table(entries.iter().map(filled).collect::<Result<_, Unfilled>>()?)
         }
         plain => plain.clone(),
     };
     Ok(Value { kind, origin: value.origin })
 }
 
-fn fill_text(text: &str, value: &Value, place: &Place<'_>) -> Result<Value, String> {
-    let pieces = pieces(text)?;
+fn fill_text(text: &str, value: &Value, place: &Place<'_>) -> Result<Value, Unfilled> {
+    let pieces = pieces(text).map_err(|_| None)?;
     if let [Piece::Hole { axis, key }] = pieces.as_slice() {
         return lookup(axis, *key, place).cloned();
     }
@@ -78,19 +81,19 @@ fn fill_text(text: &str, value: &Value, place: &Place<'_>) -> Result<Value, Stri
             Piece::Hole { axis, key } => {
                 let found = lookup(axis, key, place)?;
                 let label = axes::label(found);
-                out.push_str(&label.ok_or_else(|| format!("`{axis}` is no text here"))?);
+                out.push_str(&label.ok_or_else(|| Some(format!("`{axis}` is no text here")))?);
             }
         }
     }
     Ok(Value { kind: ValueKind::Text(out), origin: value.origin })
 }
 
-fn lookup<'a>(axis: &str, key: Option<&str>, place: &Place<'a>) -> Result<&'a Value, String> {
-    let point = place.get(axis).ok_or_else(|| format!("no axis is called `{axis}`"))?;
+fn lookup<'a>(axis: &str, key: Option<&str>, place: &Place<'a>) -> Result<&'a Value, Unfilled> {
+    let point = place.get(axis).ok_or(None)?;
     match key {
         None => Ok(&point.value),
         Some(key) => point.value.get(key).ok_or_else(|| {
-            format!("the value `{}` of axis `{axis}` has no key `{key}`", point.label)
+            Some(format!("the value `{}` of axis `{axis}` has no key `{key}`", point.label))
         }),
     }
 }

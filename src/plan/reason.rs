@@ -1,13 +1,15 @@
 //! Why a node has to run: what differs from its result in an earlier run.
 
-use serde_json::{Map, Value as Json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
 
 use super::build::Plan;
 use crate::engine::graph::NodeId;
-use crate::engine::parameter::{INPUT, PATH, SEED};
+use crate::engine::parameter::{INPUT, NAME, PATH, SEED};
 use crate::spec::Sources;
 use crate::store::runs::Run;
-use crate::store::{Record, Store};
+use crate::store::{Hash, Record, Store};
 
 /// Finds the record that a node had in the newest earlier run of the experiment.
 pub fn earlier(plan: &Plan, store: &Store, runs: &[Run], id: NodeId) -> Option<Record> {
@@ -17,8 +19,14 @@ pub fn earlier(plan: &Plan, store: &Store, runs: &[Run], id: NodeId) -> Option<R
     store.find(keys.next()?)
 }
 
-/// Says in a few words why a node whose inputs are known has no result.
-pub fn reason(plan: &Plan, sources: &Sources, id: NodeId, earlier: Option<&Record>) -> String {
+/// Says in a few words why a node has no result; `inputs` are the contents that its edges have now.
+pub fn reason(
+    plan: &Plan,
+    sources: &Sources,
+    id: NodeId,
+    inputs: &BTreeMap<String, Hash>,
+    earlier: Option<&Record>,
+) -> String {
     let node = plan.graph.node(id);
     let Some(earlier) = earlier else { return "not computed yet".to_owned() };
     if earlier.kind != node.kind.name {
@@ -28,41 +36,56 @@ pub fn reason(plan: &Plan, sources: &Sources, id: NodeId, earlier: Option<&Recor
         let (was, is) = (earlier.version, node.kind.version);
         return format!("the results of {} changed with version {was} -> {is}", node.kind.name);
     }
-    let (Some(was), Some(is)) = (earlier.parameters.as_object(), node.parameters.as_object())
-    else {
-        return "its parameters changed".to_owned();
-    };
     let mut changes: Vec<String> = Vec::new();
-    for name in keys(was, is) {
-        if let Some(change) = change(name, was.get(name), is.get(name)) {
+    for name in keys(&earlier.parameters, &node.parameters) {
+        let (was, is) = (earlier.parameters.get(name), node.parameters.get(name));
+        let mut found = Vec::new();
+        differences(name, was, is, &mut found);
+        if !found.is_empty() {
             let origin = plan.origins[id.index()].get(name);
             let place = origin.map(|o| format!(" ({})", sources.describe(*o))).unwrap_or_default();
-            changes.push(change + &place);
+            changes.push(found.join(", ") + &place);
         }
     }
+    let other = |(edge, hash): (&String, &Hash)| {
+        let was = earlier.inputs.get(edge);
+        was.is_some_and(|was| was != hash).then(|| format!("{edge} changed"))
+    };
+    changes.extend(inputs.iter().filter_map(other));
     if changes.is_empty() { "what it reads changed".to_owned() } else { changes.join("; ") }
 }
 
-fn keys<'a>(a: &'a Map<String, Json>, b: &'a Map<String, Json>) -> Vec<&'a String> {
-    let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys
+/// The keys of two tables, sorted, each once.
+fn keys<'a>(a: &'a Json, b: &'a Json) -> BTreeSet<&'a str> {
+    let tables = [a, b].into_iter().filter_map(Json::as_object);
+    tables.flat_map(|table| table.keys().map(String::as_str)).collect()
 }
 
-/// Describes how one parameter differs; edges differ by content only, which is not seen here.
-fn change(name: &str, was: Option<&Json>, is: Option<&Json>) -> Option<String> {
-    let marked = |value: Option<&Json>, key: &str| value.is_some_and(|v| v.get(key).is_some());
-    if was == is || marked(was, INPUT) {
-        return None;
+/// Says how a parameter differs, as far as the key sees it: an edge and the place of data are not in the key.
+fn differences(path: &str, was: Option<&Json>, is: Option<&Json>, out: &mut Vec<String>) {
+    let mark = [INPUT, PATH, SEED].into_iter().find(|mark| {
+        [was, is].iter().all(|value| value.is_some_and(|value| value.get(mark).is_some()))
+    });
+    let differ = |field: &str| was.and_then(|v| v.get(field)) != is.and_then(|v| v.get(field));
+    match (mark, was, is) {
+        (Some(PATH), ..) if differ("hash") => out.push(format!("the data at `{path}` changed")),
+        (Some(PATH), ..) if differ(NAME) => out.push(format!("the name at `{path}` changed")),
+        (Some(SEED), ..) if differ(SEED) => out.push(format!("`{path}` changed")),
+        (None, Some(was), Some(is)) if was.is_object() && is.is_object() => {
+            for key in keys(was, is) {
+                differences(&format!("{path}.{key}"), was.get(key), is.get(key), out);
+            }
+        }
+        (None, Some(Json::Array(was)), Some(Json::Array(is))) if was.len() == is.len() => {
+            for (i, (was, is)) in was.iter().zip(is).enumerate() {
+                differences(&format!("{path}[{i}]"), Some(was), Some(is), out);
+            }
+        }
+        (None, was, is) if was != is => {
+            let show = |value: Option<&Json>| value.map_or("nothing".to_owned(), Json::to_string);
+            out.push(format!("`{path}` {} -> {}", show(was), show(is)));
+        }
+        // An edge, of which its content is compared, or what is equal.
+        _ => (),
     }
-    if marked(was, SEED) {
-        return Some(format!("`{name}` changed"));
-    }
-    if marked(was, PATH) {
-        let hash = |value: Option<&Json>| value.and_then(|v| v["hash"].as_str()).map(str::to_owned);
-        return (hash(was) != hash(is)).then(|| format!("the data at `{name}` changed"));
-    }
-    let show = |value: Option<&Json>| value.map_or("nothing".to_owned(), Json::to_string);
-    Some(format!("`{name}` {} -> {}", show(was), show(is)))
 }

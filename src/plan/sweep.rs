@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::build::{Kinds, MOST_NODES};
 use super::placeholder::{Piece, fill, pieces};
-use crate::engine::kind::Kind;
 use crate::spec::axes::{Axis, Point};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
@@ -15,7 +15,7 @@ pub type Sweeps<'a> = BTreeMap<&'a str, Vec<&'a Axis>>;
 /// Finds the axes of every stage whose kind is known.
 pub fn sweeps<'a>(
     experiment: &'a Experiment,
-    kinds: &BTreeMap<&'a str, &'static Kind>,
+    kinds: &Kinds<'a>,
     errors: &mut Diagnostics,
 ) -> Sweeps<'a> {
     let mut search = Search { experiment, kinds, errors, found: BTreeMap::new(), path: Vec::new() };
@@ -30,7 +30,7 @@ pub fn sweeps<'a>(
 
 struct Search<'a, 'b> {
     experiment: &'a Experiment,
-    kinds: &'b BTreeMap<&'a str, &'static Kind>,
+    kinds: &'b Kinds<'a>,
     errors: &'b mut Diagnostics,
     found: BTreeMap<&'a str, BTreeSet<&'a str>>,
     path: Vec<&'a str>,
@@ -52,8 +52,8 @@ impl<'a> Search<'a, '_> {
         let mut names = BTreeSet::new();
         for parameter in &stage.parameters {
             self.own_axes(parameter, &mut names);
-            if let Some(kind) = self.kinds.get(stage.name.as_str())
-                && kind.fields().iter().any(|f| f.name == parameter.key && f.is_input())
+            if let Some(known) = self.kinds.get(stage.name.as_str())
+                && known.fields.iter().any(|f| f.name == parameter.key && f.is_input())
             {
                 for target in self.targets(parameter) {
                     names.extend(self.visit(target));
@@ -83,6 +83,7 @@ impl<'a> Search<'a, '_> {
                             None => {
                                 let hint = suggest::hint(axis, "axes", known());
                                 let message = format!("no axis is called `{axis}`");
+                                let hint = format!("{hint}; a plain `${{` is written `$${{`");
                                 self.errors.push(Diagnostic::at(origin, message).hint(hint));
                             }
                         }
@@ -99,6 +100,10 @@ impl<'a> Search<'a, '_> {
         self.own_axes(parameter, &mut axes);
         let axes: Vec<&Axis> =
             self.experiment.axes.iter().filter(|a| axes.contains(a.name.as_str())).collect();
+        if combinations(&axes) > MOST_NODES {
+            // Refused when the instances of the stage are counted.
+            return Vec::new();
+        }
         for place in places(&axes) {
             if let Ok(filled) = fill(&parameter.value, &place) {
                 filled.each_text(&mut |text, _| names.extend(stage_of(text).map(str::to_owned)));
@@ -113,6 +118,11 @@ impl<'a> Search<'a, '_> {
 pub fn stage_of(edge: &str) -> Option<&str> {
     let name = edge.strip_prefix('@')?;
     Some(name.split_once('.').map_or(name, |(stage, _)| stage))
+}
+
+/// How many combinations of points there are on some axes.
+pub fn combinations(axes: &[&Axis]) -> u128 {
+    axes.iter().fold(1, |count, axis| count.saturating_mul(axis.points.len() as u128))
 }
 
 /// Every combination of points on some axes, the last axis fastest; one empty combination where there are none.

@@ -1,5 +1,7 @@
 //! Axes: named sweeps, and the values they take.
 
+use std::collections::BTreeSet;
+
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Origin;
 use super::value::{Entry, Value, ValueKind};
@@ -37,8 +39,11 @@ impl Point {
 /// Largest number of points on one axis.
 const MOST_POINTS: usize = 1_000_000;
 
-/// Reads one entry of `[axes]`.
-pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Option<Axis> {
+/// Longest label: it is a part of every name downstream.
+const LONGEST_LABEL: usize = 100;
+
+/// Reads one entry of `[axes]`; what is wrong with it goes to `errors`, and the points that could be read come back.
+pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Axis {
     let before = errors.len();
     let values = match &entry.value.kind {
         ValueKind::List(items) => items.clone(),
@@ -57,22 +62,37 @@ pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Option<Axis> {
     if values.is_empty() && errors.len() == before {
         errors.push(Diagnostic::at(entry.value.origin, "the axis has no values"));
     }
+    let mut labels = BTreeSet::new();
     let mut points: Vec<Point> = Vec::new();
     for value in values {
-        let Some(label) = label(&value) else {
-            let message =
-                "a value of an axis is a number, a string, a boolean or a table with a `name`";
-            errors.push(Diagnostic::at(value.origin, message));
-            continue;
-        };
-        if points.iter().any(|p| p.label == label) {
-            errors.push(Diagnostic::at(value.origin, format!("the axis holds `{label}` twice")));
-            continue;
+        match checked(&value) {
+            Ok(label) if labels.insert(label.clone()) => points.push(Point { label, value }),
+            Ok(label) => {
+                let message = format!("the axis holds `{label}` twice");
+                errors.push(Diagnostic::at(value.origin, message));
+            }
+            Err(diagnostic) => errors.push(diagnostic),
         }
-        points.push(Point { label, value });
     }
-    let axis = Axis { name: entry.key.clone(), origin: entry.key_origin, points };
-    (errors.len() == before).then_some(axis)
+    Axis { name: entry.key.clone(), origin: entry.key_origin, points }
+}
+
+/// The label of a value on an axis, if it can be a part of the names of instances.
+fn checked(value: &Value) -> Result<String, Diagnostic> {
+    let Some(label) = label(value) else {
+        let message =
+            "a value of an axis is a number, a string, a boolean or a table with a `name`";
+        return Err(Diagnostic::at(value.origin, message));
+    };
+    let misread = |c: char| c.is_control() || "[]=,\"`".contains(c);
+    if label.is_empty() || label.chars().count() > LONGEST_LABEL || label.contains(misread) {
+        let message = format!(
+            "a value of an axis is a part of names: 1 to {LONGEST_LABEL} characters, none of `[ ] = ,`, no quotes"
+        );
+        let hint = "write `{ name = \"short\", value = … }` and `${axis.value}` for other texts";
+        return Err(Diagnostic::at(value.origin, message).hint(hint));
+    }
+    Ok(label)
 }
 
 const NOT_AN_AXIS: &str = "an axis is a list of values or one of the generating forms";
@@ -83,11 +103,18 @@ pub fn label(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Bool(flag) => Some(flag.to_string()),
         ValueKind::Int(number) => Some(number.to_string()),
-        ValueKind::Float(number) => Some(number.to_string()),
+        ValueKind::Float(number) => {
+            let plain = number.to_string();
+            Some(if plain.len() > 8 { shorter(plain, format!("{number:e}")) } else { plain })
+        }
         ValueKind::Text(text) => Some(text.clone()),
         ValueKind::Table(_) => value.get("name").and_then(Value::as_text).map(str::to_owned),
         ValueKind::List(_) => None,
     }
+}
+
+fn shorter(a: String, b: String) -> String {
+    if b.len() < a.len() { b } else { a }
 }
 
 fn generate(form: &Entry, errors: &mut Diagnostics) -> Option<Vec<Value>> {
@@ -96,18 +123,13 @@ fn generate(form: &Entry, errors: &mut Diagnostics) -> Option<Vec<Value>> {
     let made = match (form.key.as_str(), numbers.as_deref()) {
         ("range", Some([_, _])) => return range(&form.value, errors),
         ("linspace", Some(&[from, to, count])) if is_count(count) => {
-            Some(spaced(from, to, count as usize))
+            Some(spaced(from, to, count as usize, &|t| from + (to - from) * t))
         }
         ("logspace", Some(&[from, to, count])) if is_count(count) && from > 0.0 && to > 0.0 => {
-            let logs = spaced(from.ln(), to.ln(), count as usize);
-            // The ends are what was written, not their rounded logarithms.
-            let last = logs.len() - 1;
-            let value = |(i, log): (usize, f64)| match i {
-                0 => from,
-                i if i == last => to,
-                _ => log.exp(),
-            };
-            Some(logs.into_iter().enumerate().map(value).collect())
+            Some(spaced(from, to, count as usize, &|t| {
+                let (from, to) = (libm::log10(from), libm::log10(to));
+                libm::exp10(from + (to - from) * t)
+            }))
         }
         ("range" | "linspace" | "logspace", _) => {
             let message = format!("`{}` does not take these numbers", form.key);
@@ -138,9 +160,21 @@ fn is_count(count: f64) -> bool {
     count >= 1.0 && count <= MOST_POINTS as f64 && count.fract() == 0.0
 }
 
-fn spaced(from: f64, to: f64, count: usize) -> Vec<f64> {
-    let steps = count.saturating_sub(1).max(1) as f64;
-    (0..count).map(|i| from + (to - from) * i as f64 / steps).collect()
+/// `count` points from one end to the other; `between` yields those in between, at fractions of the way.
+///
+/// The ends are what was written. The others are rounded to twelve digits, so that a step of a tenth is 0.3 and not
+/// 0.30000000000000004.
+fn spaced(from: f64, to: f64, count: usize, between: &dyn Fn(f64) -> f64) -> Vec<f64> {
+    let last = count - 1;
+    let point = |i: usize| match i {
+        0 => from,
+        i if i == last => to,
+        i => {
+            let exact = between(i as f64 / last as f64);
+            format!("{exact:.11e}").parse().unwrap_or(exact)
+        }
+    };
+    (0..count).map(point).collect()
 }
 
 /// Whole numbers from the first up to, not including, the second.

@@ -89,6 +89,9 @@ impl de::Error for Error {
         let hint = suggest::hint(variant, "choices", expected.iter().copied());
         Self { hint: Some(hint), ..Self::custom(format!("unknown choice `{variant}`")) }
     }
+    fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
+        Self::custom(format!("expected {}, found {length} of them", words(&expected.to_string())))
+    }
     fn missing_field(field: &'static str) -> Self {
         Self::custom(format!("`{field}` is missing"))
     }
@@ -143,7 +146,10 @@ impl<'de> Deserializer<'de> for &'de Value {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let result = match &self.kind {
-            ValueKind::Text(variant) => visitor.visit_enum(variant.as_str().into_deserializer()),
+            ValueKind::Text(variant) => {
+                let named: StrDeserializer<'_, Error> = variant.as_str().into_deserializer();
+                visitor.visit_enum(named).map_err(|error| parameters_missing(variant, error))
+            }
             ValueKind::Table(entries) => match entries.as_slice() {
                 [entry] => visitor.visit_enum(Variant(entry)),
                 _ => Err(de::Error::custom(format!(
@@ -163,6 +169,16 @@ impl<'de> Deserializer<'de> for &'de Value {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
+}
+
+/// A variant that has parameters was named by a string alone: says how to give them.
+fn parameters_missing(variant: &str, error: Error) -> Error {
+    if !error.message.ends_with("found unit variant") {
+        return error;
+    }
+    let hint =
+        format!("write `{{ {variant} = {{ … }} }}`, with the parameters in the inner braces");
+    Error { hint: Some(hint), ..de::Error::custom(format!("`{variant}` takes parameters")) }
 }
 
 struct List<'de>(std::slice::Iter<'de, Value>);

@@ -26,6 +26,12 @@ impl Diagnostic {
         Self { message: message.into(), origin: Some(origin), hint: None }
     }
 
+    /// What the deserializer says of a value; `otherwise` is where it lies if that is not known.
+    pub fn of(error: Error, otherwise: Origin) -> Self {
+        let origin = Some(error.origin.unwrap_or(otherwise));
+        Self { message: error.message, origin, hint: error.hint }
+    }
+
     /// A mistake of the whole.
     pub fn whole(message: impl Into<String>) -> Self {
         Self { message: message.into(), origin: None, hint: None }
@@ -46,8 +52,7 @@ pub struct Diagnostics(Vec<Diagnostic>);
 impl Diagnostics {
     /// Adds what the deserializer says of a value; `otherwise` is where it lies if that is not known.
     pub fn push_error(&mut self, error: Error, otherwise: Origin) {
-        let origin = Some(error.origin.unwrap_or(otherwise));
-        self.push(Diagnostic { message: error.message, origin, hint: error.hint });
+        self.push(Diagnostic::of(error, otherwise));
     }
 
     /// Adds a mistake, unless the same one stands already (a sweep meets it once an instance).

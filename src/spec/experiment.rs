@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::axes::{self, Axis};
-use super::deserialize::from_value;
+use super::deserialize::{from_table, from_value};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::layers;
 use super::source::{Origin, Sources};
@@ -43,10 +43,8 @@ pub struct StageEntry {
     pub name: String,
     /// Where the name was written.
     pub origin: Origin,
-    /// The kind it names.
-    pub kind: String,
-    /// Where the kind was named.
-    pub kind_origin: Origin,
+    /// The kind it names, and where; absent where that is missing or no string.
+    pub kind: Option<(String, Origin)>,
     /// One sentence on its purpose.
     pub about: Option<String>,
     /// What it occupies while it runs.
@@ -88,13 +86,17 @@ pub fn load(
         }
     };
     let mut root = parse(file, &text, sources, errors);
+    if !errors.is_empty() {
+        // What follows a slip of syntax is misread: its own mistakes would be noise.
+        return None;
+    }
     let profile = layers::take_profile(&mut root, overlays.profile.as_deref(), errors);
     if let Some(profile) = profile {
-        layers::overlay(&mut root, &profile, errors);
+        layers::overlay(&mut root, &profile, sources, errors);
     }
     for set in &overlays.set {
         if let Some(top) = layers::parse_set(sources, set, errors) {
-            layers::overlay(&mut root, &top, errors);
+            layers::overlay(&mut root, &top, sources, errors);
         }
     }
     Some(read(&root, file, errors))
@@ -129,6 +131,10 @@ fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
     }
     let head = head(root, errors);
     let axes = section(root, "axes", errors);
+    for axis in axes.iter().filter(|axis| RESERVED_AXES.contains(&axis.key.as_str())) {
+        let message = format!("`{}` is a reserved word, and no name of an axis", axis.key);
+        errors.push(Diagnostic::at(axis.key_origin, message));
+    }
     let stages = section(root, "stages", errors);
     if stages.is_empty() && errors.is_empty() {
         errors
@@ -141,7 +147,7 @@ fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         seed: head.seed,
         file: file.to_path_buf(),
         folder,
-        axes: axes.iter().filter_map(|e| axes::read(e, errors)).collect(),
+        axes: axes.iter().map(|e| axes::read(e, errors)).collect(),
         stages: stages.iter().filter_map(|e| stage(e, errors)).collect(),
         tables: section(root, "tables", errors).to_vec(),
         figures: section(root, "figures", errors).to_vec(),
@@ -165,17 +171,13 @@ fn head(root: &Value, errors: &mut Diagnostics) -> Head {
         );
         return Head::default();
     };
-    match from_value::<Head>(value) {
-        Ok(head) => {
-            let origin = value.get("name").map_or(value.origin, |v| v.origin);
-            check_name(&head.name, "an experiment's name", origin, errors);
-            head
-        }
-        Err(error) => {
-            errors.push_error(error, value.origin);
-            Head::default()
-        }
+    if let Some(name) = value.get("name")
+        && let Some(text) = name.as_text()
+    {
+        check_name(text, "an experiment's name", name.origin, errors);
     }
+    let head = from_table::<Head>(value, &mut |error| errors.push_error(error, value.origin));
+    head.unwrap_or_default()
 }
 
 /// The entries of a section, with names that can be file names, shell words and parts of `a[b=c]`.
@@ -205,20 +207,24 @@ fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
         errors.push(Diagnostic::at(entry.value.origin, message));
         return None;
     };
-    let Some(kind) = entry.value.get("kind") else {
+    let kind = entry.value.get("kind");
+    if kind.is_none() {
         let message = format!("stage `{}` has no `kind`", entry.key);
         let hint = "`wavecrest kinds` lists the kinds";
         errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
-        return None;
-    };
-    let name = typed::<String>(Some(kind), errors)?;
+    }
+    let written = entry.value.get("resources");
+    let resources: Resources = typed(written, errors).unwrap_or_default();
+    if let (Some(0), Some(written)) = (resources.cpu, written) {
+        errors
+            .push(Diagnostic::at(written.origin, "a stage runs on at least 1 thread: `cpu` is 0"));
+    }
     Some(StageEntry {
         name: entry.key.clone(),
         origin: entry.key_origin,
-        kind: name,
-        kind_origin: kind.origin,
+        kind: typed(kind, errors).zip(kind.map(|kind| kind.origin)),
         about: typed(entry.value.get("about"), errors),
-        resources: typed(entry.value.get("resources"), errors).unwrap_or_default(),
+        resources,
         parameters: fields
             .iter()
             .filter(|f| !RESERVED.contains(&f.key.as_str()))
@@ -226,6 +232,9 @@ fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
             .collect(),
     })
 }
+
+/// Words in `[axes]` that are kept for forms to come.
+const RESERVED_AXES: [&str; 2] = ["include", "exclude"];
 
 /// Keys of a stage that are no parameters.
 pub const RESERVED: [&str; 3] = ["kind", "about", "resources"];

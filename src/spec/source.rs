@@ -47,6 +47,12 @@ impl Sources {
         (*text, span.start)
     }
 
+    /// Whether what was written at a place starts with a character.
+    pub fn starts_with(&self, origin: Origin, first: char) -> bool {
+        let (text, span) = self.locate(origin);
+        text.text.get(span).is_some_and(|written| written.starts_with(first))
+    }
+
     /// Describes a place as `line 14 of experiments/a.toml`, or as the flag that gave the value.
     pub fn describe(&self, origin: Origin) -> String {
         let (text, span) = self.locate(origin);

@@ -6,9 +6,16 @@ pub fn hint<'a>(word: &str, what: &str, known: impl IntoIterator<Item = &'a str>
     match nearest(word, &known) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("there are no {what} here"),
+        None if known.len() > MOST_LISTED => {
+            let (first, rest) = known.split_at(MOST_LISTED);
+            format!("{what}: {} and {} more", first.join(", "), rest.len())
+        }
         None => format!("{what}: {}", known.join(", ")),
     }
 }
+
+/// More words than this are not listed: nobody reads a thousand names.
+const MOST_LISTED: usize = 40;
 
 /// Finds the known word within a third of the letters of `word`.
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {

@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{file, table, tensors};
-use crate::engine::context::Context;
+use crate::engine::context::{Context, is_output_name};
 use crate::engine::failure::{Failure, FailureKind};
-use crate::engine::parameter::{DataPath, Input};
+use crate::engine::parameter::{Input, NamedPath};
 use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
 use crate::store::files;
 
@@ -33,9 +33,10 @@ pub struct Exec {
     /// What the program reads, by name.
     #[serde(default)]
     inputs: BTreeMap<String, Input<AnyArtifact>>,
-    /// Scripts and other files that the program needs. Their content is part of the stage's identity.
+    /// Scripts and other files that the program needs. Their content is part of the stage's identity, and so are
+    /// their paths as written, which the program sees.
     #[serde(default)]
-    files: Vec<DataPath>,
+    files: Vec<NamedPath>,
     /// What the program writes, by name: its type.
     outputs: BTreeMap<String, OutputType>,
     /// Environment variables to set.
@@ -87,6 +88,15 @@ impl Stage for Exec {
         if self.outputs.is_empty() {
             broken.push(Violation::new("outputs", "must name at least one output"));
         }
+        for (field, names) in [
+            ("inputs", self.inputs.keys().collect::<Vec<_>>()),
+            ("outputs", self.outputs.keys().collect()),
+        ] {
+            for name in names.into_iter().filter(|name| !is_output_name(name)) {
+                let rule = format!("must have names of letters, digits, `_` and `-`, not `{name}`");
+                broken.push(Violation::new(field, rule));
+            }
+        }
         for word in &self.command {
             if let Err(rule) = fill(word, &|hole| self.knows(hole).then(PathBuf::new)) {
                 broken.push(Violation::new("command", rule));
@@ -137,11 +147,11 @@ impl Stage for Exec {
         for (name, kind) in &self.outputs {
             let path = &paths[&format!("outputs.{name}")];
             anyhow::ensure!(
-                path.is_file(),
-                Failure::data(format!("the program ended well but did not write output `{name}`"))
-                    .hint(format!(
-                        "it is to write {{outputs.{name}}}, a path given in the command"
-                    ))
+                files::is_plain(path),
+                Failure::data(format!(
+                    "the program ended well but wrote no plain file as output `{name}`"
+                ))
+                .hint(format!("it is to write {{outputs.{name}}}, a path given in the command"))
             );
             check_written(path, *kind).with_context(|| format!("output `{name}`"))?;
             cx.declare_saved(name, kind.name());
@@ -272,7 +282,17 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check("command = ['false']\noutputs = { o = 'file' }", "exit status: 1");
-        check("command = ['true']\noutputs = { o = 'file' }", "did not write output `o`");
+        check("command = ['true']\noutputs = { o = 'file' }", "no plain file as output `o`");
+        check(
+            "command = ['ln', '-s', '/bin/sh', '{outputs.o}']\noutputs = { o = 'file' }",
+            "no plain file as output `o`",
+        );
+        for name in ["../..", "/home/me/results", "", ".", "a/b"] {
+            let text = format!("command = ['true']\noutputs = {{ '{name}' = 'file' }}");
+            check(&text, "must have names of letters");
+            let inputs = format!("command = ['true']\ninputs = {{ '{name}' = '@table' }}\n");
+            check(&(inputs + "outputs = { o = 'file' }"), "must have names of letters");
+        }
         check(
             "command = ['no-such-program']\noutputs = { o = 'file' }",
             "cannot run `no-such-program`",

@@ -48,3 +48,22 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<critical_analytic::CriticalAnalytic>(),
     Kind::of::<exec::Exec>(),
 ]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every stage has beside its parameters, now or one day.
+    const RESERVED: [&str; 7] =
+        ["kind", "about", "resources", "retries", "timeout", "keep", "when"];
+
+    #[test]
+    fn kinds_have_names_of_their_own_and_no_parameter_has_a_reserved_one() {
+        for (i, kind) in KINDS.0.iter().enumerate() {
+            assert!(KINDS.0[..i].iter().all(|other| other.name != kind.name), "{}", kind.name);
+            for field in kind.fields() {
+                assert!(!RESERVED.contains(&field.name.as_str()), "{}: {}", kind.name, field.name);
+            }
+        }
+    }
+}

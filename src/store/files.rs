@@ -1,7 +1,7 @@
 //! Every effect on the disk, each error with its path.
 #![expect(clippy::disallowed_methods, reason = "the one file that calls std::fs")]
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirEntry, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{self, Path, PathBuf};
@@ -52,6 +52,11 @@ pub fn length(path: &Path) -> Result<u64, FileError> {
     Ok(meta.len())
 }
 
+/// Whether a plain file lies at a path: neither a folder nor a link.
+pub fn is_plain(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
 /// Creates a file for a log that others write to.
 pub fn create(path: &Path) -> Result<File, FileError> {
     if let Some(parent) = path.parent() {
@@ -92,58 +97,79 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write().map_err(|e| FileError::new("write", path, e))
 }
 
-/// Moves a finished file to its place in the store: synced, read-only, and dropped where the place is taken.
+/// Moves a finished file to its place in the store: synced and read-only.
+///
+/// A file that lies there already is replaced: its name says that the bytes are equal, and where that is no longer
+/// true the new ones are the right ones.
 pub fn settle(from: &Path, to: &Path) -> Result<(), FileError> {
     let parent = to.parent().expect("an object has a folder");
     make_folder(parent)?;
-    let present = fs::metadata(to)
-        .is_ok_and(|there| fs::metadata(from).is_ok_and(|new| new.len() == there.len()));
-    let result = if present {
-        fs::remove_file(from)
-    } else {
-        File::open(from)
-            .and_then(|file| file.sync_data())
-            .and_then(|()| fs::set_permissions(from, Permissions::from_mode(0o444)))
-            .and_then(|()| fs::rename(from, to))
-            .and_then(|()| sync_folder(parent))
-    };
-    result.map_err(|e| FileError::new("store", to, e))
+    File::open(from)
+        .and_then(|file| file.sync_data())
+        .and_then(|()| fs::set_permissions(from, Permissions::from_mode(0o444)))
+        .and_then(|()| fs::rename(from, to))
+        .and_then(|()| sync_folder(parent))
+        .map_err(|e| FileError::new("store", to, e))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Lists the files under a folder, sorted, as paths with `/` relative to it.
+/// Lists the files under a folder, sorted, as paths with `/` relative to it. Links are followed.
 pub fn list(folder: &Path) -> Result<Vec<String>, FileError> {
-    fn visit(at: &Path, prefix: &str, out: &mut Vec<String>) -> Result<(), FileError> {
-        let context = |e| FileError::new("list", at, e);
-        for entry in fs::read_dir(at).map_err(context)? {
+    walk(folder, &|entry| Ok(entry.path().is_dir()))
+}
+
+/// Lists the files under a folder that holds nothing but files and folders of its own: a link out of it is an error.
+pub fn list_own(folder: &Path) -> Result<Vec<String>, FileError> {
+    walk(folder, &|entry| {
+        let kind = entry.file_type()?;
+        if kind.is_dir() || kind.is_file() {
+            return Ok(kind.is_dir());
+        }
+        let message = "an output is made of plain files, not of links or devices";
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    })
+}
+
+/// Walks a folder; `enter` says of each entry whether it is a folder to walk too.
+fn walk(
+    folder: &Path,
+    enter: &dyn Fn(&DirEntry) -> io::Result<bool>,
+) -> Result<Vec<String>, FileError> {
+    let mut out = Vec::new();
+    let mut folders = vec![(folder.to_path_buf(), String::new())];
+    while let Some((at, prefix)) = folders.pop() {
+        let context = |e| FileError::new("list", &at, e);
+        for entry in fs::read_dir(&at).map_err(context)? {
             let entry = entry.map_err(context)?;
             let name = entry.file_name().into_string().map_err(|name| {
                 let message = format!("the name {} is not UTF-8", name.display());
-                FileError::new("list", at, io::Error::new(io::ErrorKind::InvalidData, message))
+                context(io::Error::new(io::ErrorKind::InvalidData, message))
             })?;
             let name = format!("{prefix}{name}");
-            if entry.path().is_dir() {
-                visit(&entry.path(), &format!("{name}/"), out)?;
+            let path = entry.path();
+            if enter(&entry).map_err(|e| FileError::new("take", &path, e))? {
+                folders.push((path, format!("{name}/")));
             } else {
                 out.push(name);
             }
         }
-        Ok(())
     }
-    let mut out = Vec::new();
-    visit(folder, "", &mut out)?;
     out.sort();
     Ok(out)
 }
 
-/// Lists the folders directly under a folder, sorted by name.
+/// Lists the folders directly under a folder, sorted by name; none where it does not exist.
 pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
     let context = |e| FileError::new("list", folder, e);
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(context)? {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries.map_err(context)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(context)?;
         if entry.path().is_dir() {
             names.extend(entry.file_name().into_string().ok());
@@ -151,6 +177,27 @@ pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Removes a folder with everything in it; it may be gone already.
+pub fn remove_folder(path: &Path) -> Result<(), FileError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Locks a file, made where it does not exist, for as long as the result lives; `None` where another process of this
+/// host holds the lock.
+pub fn try_lock(path: &Path) -> Result<Option<File>, FileError> {
+    let context = |e| FileError::new("lock", path, e);
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(context)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(context(e)),
+    }
 }
 
 /// Removes a file that may be gone already.

@@ -4,7 +4,7 @@
 //! cache/v1/objects/ab/<hash>       files, named by the BLAKE3 hash of their bytes, read-only
 //! cache/v1/nodes/ab/<key>.json     records: what the node with that key left; written last
 //! cache/v1/runs/<id>/              one folder an invocation: run.json and a log for each node run
-//! cache/v1/scratch/<id>/           working folders of running nodes; of no value afterwards
+//! cache/v1/scratch/<host>-<pid>-*/ working folders of one invocation's nodes; of no value afterwards
 //! ```
 //!
 //! A record is complete or does not exist: objects are written and synced first, the record is renamed into place
@@ -14,9 +14,9 @@ pub mod files;
 pub mod hash;
 pub mod record;
 pub mod runs;
+pub mod scratch;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 pub use hash::Hash;
@@ -33,13 +33,10 @@ pub struct Store {
 const FORMAT: &str = "v1";
 
 impl Store {
-    /// Opens the store under `cache`, which is made where it does not exist.
+    /// Opens the store under `cache`; folders are made when something is put into them.
     pub fn open(cache: &Path) -> Result<Self, files::FileError> {
         let cache = files::absolute(cache)?;
         let root = cache.join(FORMAT);
-        for folder in ["objects", "nodes", "runs", "scratch"] {
-            files::make_folder(&root.join(folder))?;
-        }
         Ok(Self { cache, root })
     }
 
@@ -88,23 +85,13 @@ impl Store {
         kind: &str,
     ) -> Result<ArtifactRecord, files::FileError> {
         let mut records = Vec::new();
-        for path in files::list(folder)? {
+        for path in files::list_own(folder)? {
             let full = folder.join(&path);
             let (hash, len) = hash::file(&full)?;
             files::settle(&full, &self.object(&hash))?;
             records.push(FileRecord { path, len, hash });
         }
         Ok(ArtifactRecord::new(kind, records))
-    }
-
-    /// Writes bytes into the store as an object.
-    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Hash, files::FileError> {
-        let hash = hash::bytes(bytes);
-        let path = self.object(&hash);
-        if files::length(&path).is_err() {
-            files::write_atomic(&path, bytes)?;
-        }
-        Ok(hash)
     }
 
     /// Commits a record; from here on its key is a hit.
@@ -117,10 +104,5 @@ impl Store {
     pub fn locate(&self, artifact: &ArtifactRecord) -> Files {
         let place = |f: &FileRecord| (f.path.clone(), self.object(&f.hash));
         Files(artifact.files.iter().map(place).collect::<BTreeMap<_, _>>())
-    }
-
-    /// Makes a working folder that no other process uses.
-    pub fn scratch(&self) -> io::Result<tempfile::TempDir> {
-        tempfile::Builder::new().prefix("node-").tempdir_in(self.root.join("scratch"))
     }
 }

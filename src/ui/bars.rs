@@ -9,7 +9,7 @@ use super::Display;
 use super::lines::{INTERRUPTING, outcome};
 use super::words;
 use crate::engine::event::Event;
-use crate::engine::graph::{Graph, NodeId};
+use crate::engine::graph::{Graph, Node, NodeId};
 
 /// Draws bars.
 pub struct Bars<'a> {
@@ -23,8 +23,8 @@ pub struct Bars<'a> {
 
 /// Steps of a node's bar.
 const STEPS: u64 = 1000;
-/// Names of nodes are cut here, to leave room for the bar.
-const LONGEST_NAME: usize = 48;
+/// Names of nodes are cut here, to leave room for the bar, a loss and the time left in 80 columns.
+const LONGEST_NAME: usize = 34;
 
 impl<'a> Bars<'a> {
     /// Begins to watch a graph.
@@ -33,10 +33,10 @@ impl<'a> Bars<'a> {
         let total = screen.add(ProgressBar::new(graph.len() as u64));
         total.set_style(style("{bar:24.green/dim} {pos}/{len} nodes  {elapsed}  {msg}"));
         total.enable_steady_tick(Duration::from_millis(200));
-        let names = graph.ids().map(|id| graph.node(id).name.chars().count());
+        let names = graph.ids().map(|id| short(graph.node(id)).chars().count());
         let width = names.max().unwrap_or(0).min(LONGEST_NAME);
         let template = format!(
-            "{{spinner:.cyan}} {{prefix:{width}!}} {{bar:20.cyan/dim}} {{percent:>3}}%  {{msg}}"
+            "{{spinner:.cyan}} {{prefix:{width}!}} {{bar:10.cyan/dim}} {{percent:>3}}% {{wide_msg}}"
         );
         let style = style(&template);
         Self { graph, screen, total, running: BTreeMap::new(), style, cached: 0 }
@@ -45,7 +45,7 @@ impl<'a> Bars<'a> {
     fn start(&mut self, node: NodeId) {
         let bar = self.screen.insert_before(&self.total, ProgressBar::new(STEPS));
         bar.set_style(self.style.clone());
-        bar.set_prefix(self.graph.node(node).name.clone());
+        bar.set_prefix(short(self.graph.node(node)));
         bar.enable_steady_tick(Duration::from_millis(120));
         self.running.insert(node, (bar, Instant::now()));
     }
@@ -93,7 +93,7 @@ impl Display for Bars<'_> {
                 let line = format!("failed   {}: {}", self.graph.node(*node).name, failure.message);
                 self.end(*node, &line);
             }
-            Event::Skipped(_) => self.total.inc(1),
+            Event::Skipped(nodes) => self.total.inc(nodes.len() as u64),
             Event::Interrupting => drop(self.screen.println(INTERRUPTING)),
         }
     }
@@ -103,6 +103,16 @@ impl Display for Bars<'_> {
             bar.finish_and_clear();
         }
         self.total.finish_and_clear();
+    }
+}
+
+/// The name of a node without the names of its axes: `probe[waves,2]`.
+fn short(node: &Node) -> String {
+    let labels: Vec<&str> = node.point.iter().map(|(_, label)| label.as_str()).collect();
+    if labels.is_empty() {
+        node.stage.clone()
+    } else {
+        format!("{}[{}]", node.stage, labels.join(","))
     }
 }
 

@@ -42,9 +42,13 @@ impl Display for Lines<'_> {
                 self.ended += 1;
                 self.say("failed  ", *node, &format!(": {}", failure.message));
             }
-            Event::Skipped(node) => {
-                self.ended += 1;
-                self.say("skipped ", *node, "");
+            Event::Skipped(nodes) => {
+                self.ended += nodes.len();
+                let more = match nodes.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                self.say("skipped ", nodes[0], &more);
             }
             Event::Interrupting => drop(writeln!(io::stderr(), "{INTERRUPTING}")),
         }

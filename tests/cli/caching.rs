@@ -77,6 +77,20 @@ fn a_probe_parameter_executes_only_probes() {
 }
 
 #[test]
+fn the_cache_may_lie_elsewhere_and_reports_stay_with_the_experiment() {
+    let bench = bench();
+    assert_eq!(bench.counts(&["--cache", "far/away"]), (7, 0));
+    assert!(bench.path("far/away/v1/nodes").exists() && !bench.path("cache/v1").exists());
+    assert!(bench.path("reports/small/index.html").exists() && !bench.path("far/reports").exists());
+    // Those that only look make nothing.
+    for command in ["plan", "graph"] {
+        let ended = bench.run(&[command, "x.toml", "--cache", "nowhere"]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    assert!(!bench.path("nowhere").exists());
+}
+
+#[test]
 fn what_changes_no_result_executes_nothing() {
     let bench = bench();
     bench.counts(&[]);

@@ -121,8 +121,8 @@ parameters
 fn the_committed_schema_is_the_programs() {
     let printed = Bench::new(TEXT).run(&["schema"]).stdout;
     let committed = include_str!("../../experiments/wavecrest.schema.json");
-    assert_eq!(
-        printed, committed,
+    assert!(
+        printed == committed,
         "`wavecrest schema > experiments/wavecrest.schema.json` renews it"
     );
 }

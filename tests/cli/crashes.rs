@@ -55,7 +55,10 @@ fn a_killed_run_leaves_a_usable_cache() {
     child.kill().unwrap();
     child.wait().unwrap();
     bench.write("go", "");
+    let scratch = || fs::read_dir(bench.path("cache/v1/scratch")).unwrap().count();
+    assert_eq!(scratch(), 1, "the killed run could not clear its working folder");
     assert_eq!(bench.counts(&[]), (2, 1), "what was finished stays, the rest is computed");
+    assert_eq!(scratch(), 0, "the next one does");
     assert_eq!(bench.counts(&[]), (0, 3));
     let log = bench.run(&["log"]).stdout;
     assert!(log.contains("unfinished") && log.contains("done"), "{log}");
@@ -104,6 +107,27 @@ fn an_interrupt_ends_cleanly_with_130() {
     assert_eq!(ended.counts(), (1, 0));
     bench.write("go", "");
     assert_eq!(bench.counts(&[]), (2, 1));
+}
+
+#[test]
+fn data_that_change_during_a_run_are_no_cause_of_a_result() {
+    let bench = waiting();
+    let text = bench.read("x.toml");
+    let text = text.replace("inputs = { quick = \"@quick\" }", "files = [\"script\"]");
+    assert!(text.contains("script"));
+    bench.write("x.toml", &text);
+    bench.write("script", "first");
+    let child = under_way(&bench);
+    bench.write("script", "second");
+    bench.write("go", "");
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("\"script\" changed while the run was under way"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(bench.counts(&[]), (2, 1), "nothing was recorded for either content");
 }
 
 #[test]

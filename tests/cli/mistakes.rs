@@ -239,8 +239,6 @@ fn syntax_errors_and_missing_files_are_explained() {
     assert_data_eq!(
         check("[experiment\nname = 'x'\n"),
         str![[r"
-  × the file has no `[experiment]`
-  help: begin with `[experiment]` and a `name`
   × invalid TOML: unclosed table, expected `]`
    ╭─[x.toml:1:12]
  1 │ [experiment
@@ -248,15 +246,7 @@ fn syntax_errors_and_missing_files_are_explained() {
    ·            ╰── here
  2 │ name = 'x'
    ╰────
-  × unknown section `name`
-   ╭─[x.toml:2:1]
- 1 │ [experiment
- 2 │ name = 'x'
-   · ──┬─
-   ·   ╰── here
-   ╰────
-  help: sections: experiment, axes, stages, tables, figures, profiles
-3 errors
+1 error
 
 "]]
     );
@@ -288,6 +278,47 @@ fn overrides_and_profiles_cannot_invent_names() {
     check(&["--set", "stages.net.width=wide"], "expected a whole number of at least 0");
     check(&["--set", "stages.net.width"], "has no `=`");
     check(&["--profile", "smoke"], "no profile `smoke`");
+    check(&["--set", "axes.n=[1]"], "no axis is called `n`");
     let ended = bench.run(&["check", "x.toml", "--set", "stages.net.width=2"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "x: 1 stage, 1 node, no mistakes\n"));
+}
+
+#[test]
+fn an_overlay_names_another_variant_and_every_profile_is_checked() {
+    let text = r#"[experiment]
+name = "variants"
+[stages.digits]
+kind = "images.table"
+path = "t.csv"
+height = 1
+width = 1
+[stages.tiny]
+kind = "data.downsample"
+images = "@digits"
+size = 1
+[stages.training]
+kind = "network.train"
+data = "@tiny"
+hidden = [1]
+activation = "linear"
+optimizer = { gradient_descent = { rate = 0.1 } }
+[profiles.heavy]
+stages.training.optimizer = { momentum = { rate = 0.2, momentum = 0.5 } }
+"#;
+    let bench = Bench::new(text);
+    bench.write("t.csv", "0,0\n255,1\n0,0\n255,1\n");
+    for more in [&["--profile", "heavy"], &["--set", "stages.training.steps=7"]] {
+        let ended = bench.run(&[&["check", "x.toml"][..], more].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    let set = ["--set", "stages.training.optimizer.gradient_descent.rate=-1"];
+    let ended = bench.run(&[&["check", "x.toml"], &set[..]].concat());
+    assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+    bench.write(
+        "x.toml",
+        &text.replace("stages.training.optimizer = { m", "stages.trainig.optimizer = { m"),
+    );
+    let ended = bench.run(&["check", "x.toml"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+    assert!(ended.stderr.contains("did you mean `training`?"), "{}", ended.stderr);
 }

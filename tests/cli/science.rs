@@ -177,7 +177,7 @@ fn results_are_bit_identical_with_one_and_two_threads() {
     for node in nodes {
         assert_eq!(bench.contents(node, &one), bench.contents(node, &two), "{node}");
     }
-    let figure = bench.read("one/reports/chain/loss.svg");
+    let figure = bench.read("reports/chain/loss.svg");
     assert!(figure.contains("analytic"), "the overlay is named in the legend");
 }
 

@@ -1,0 +1,86 @@
+//! Working folders of one invocation: gone when it ends, and when it was killed, with the next one on that host.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::Store;
+use super::files::{self, FileError};
+
+/// The folder in which the nodes of one invocation work.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+    /// Held as long as the invocation lives: the system lets go of it even when the process is killed.
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+
+impl Store {
+    /// Makes the working folder of this process, and removes those that dead ones of the same host left behind.
+    pub fn scratch(&self, host: &str) -> Result<Scratch, FileError> {
+        let all = self.root().join("scratch");
+        for name in files::folders(&all)?.iter().filter(|name| name.starts_with(&prefix(host))) {
+            let folder = all.join(name);
+            // One whose lock is not there yet is being made.
+            let dead = folder.join(LOCK).exists() && files::try_lock(&folder.join(LOCK))?.is_some();
+            if dead {
+                files::remove_folder(&folder)?;
+            }
+        }
+        let mut number = 0;
+        while all.join(name(host, number)).exists() {
+            number += 1;
+        }
+        let folder = all.join(name(host, number));
+        files::make_folder(&folder)?;
+        let lock = files::try_lock(&folder.join(LOCK))?.expect("the name is this process's own");
+        Ok(Scratch { folder, _lock: lock })
+    }
+}
+
+fn prefix(host: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    host.chars().map(plain).collect::<String>() + "-"
+}
+
+fn name(host: &str, number: usize) -> String {
+    format!("{}{}-{number}", prefix(host), std::process::id())
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the next run.
+        drop(files::remove_folder(&self.folder));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_goes_and_the_living_keep_theirs() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let all = store.root().join("scratch");
+        let living = store.scratch("here").unwrap();
+        for dead in ["here-1-0", "there-1-0"] {
+            files::make_folder(&all.join(dead)).unwrap();
+            files::write(&all.join(dead).join(LOCK), b"").unwrap();
+        }
+        let second = store.scratch("here").unwrap();
+        assert!(living.path().exists() && second.path().exists());
+        assert!(!all.join("here-1-0").exists(), "nobody holds its lock");
+        assert!(all.join("there-1-0").exists(), "another host's lock says nothing here");
+        drop((living, second));
+        assert_eq!(files::folders(&all).unwrap(), ["there-1-0"]);
+    }
+}
