@@ -234,12 +234,11 @@ impl Builder<'_> {
         edge: &parameters::Edge,
     ) -> Result<Option<(NodeId, String)>, Refusal> {
         let stage = stage_of(&edge.text).unwrap_or_default();
-        if !self.experiment.stages.iter().any(|s| s.name == stage) {
+        let Some(axes) = self.sweeps.get(stage) else {
             let names = self.experiment.stages.iter().map(|s| s.name.as_str());
             let hint = suggest::hint(stage, "stages", names);
             return Err((format!("no stage is called `{stage}`"), Some(hint)));
-        }
-        let Some(axes) = self.sweeps.get(stage) else { return Ok(None) };
+        };
         let point: BTreeMap<&str, &str> =
             point.iter().map(|(axis, label)| (axis.as_str(), label.as_str())).collect();
         let label = |axis: &&crate::spec::axes::Axis| {

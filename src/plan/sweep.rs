@@ -18,7 +18,9 @@ pub fn sweeps<'a>(
     kinds: &Kinds<'a>,
     errors: &mut Diagnostics,
 ) -> Sweeps<'a> {
-    let mut search = Search { experiment, kinds, errors, found: BTreeMap::new(), path: Vec::new() };
+    let stages = experiment.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect();
+    let (found, path) = (BTreeMap::new(), Vec::new());
+    let mut search = Search { experiment, stages, kinds, errors, found, path };
     for stage in &experiment.stages {
         search.visit(stage);
     }
@@ -30,6 +32,7 @@ pub fn sweeps<'a>(
 
 struct Search<'a, 'b> {
     experiment: &'a Experiment,
+    stages: BTreeMap<&'a str, &'a StageEntry>,
     kinds: &'b Kinds<'a>,
     errors: &'b mut Diagnostics,
     found: BTreeMap<&'a str, BTreeSet<&'a str>>,
@@ -109,8 +112,7 @@ impl<'a> Search<'a, '_> {
                 filled.each_text(&mut |text, _| names.extend(stage_of(text).map(str::to_owned)));
             }
         }
-        let stages = self.experiment.stages.iter();
-        stages.filter(|s| names.contains(s.name.as_str())).collect()
+        names.iter().filter_map(|name| self.stages.get(name.as_str()).copied()).collect()
     }
 }
 
