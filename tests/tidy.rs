@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("report", &["store"]),
     ("plan", &["spec", "engine", "store", "report"]),
     ("stages", &["engine", "artifacts", "nn", "waves", "manifold", "landscape", "rng", "store"]),
-    ("ui", &["engine"]),
+    ("ui", &["engine", "store"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

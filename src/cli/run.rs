@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::{CliError, ExperimentArgs, reports, say};
 use crate::engine::executor::Processes;
 use crate::engine::run::{self as engine, Options, Results};
 use crate::plan::Plan;
+use crate::store::lease::{Owner, PATIENCE};
 use crate::store::runs::{Outcome, Run};
 use crate::ui::{self, words};
 
@@ -30,6 +31,9 @@ pub struct RunArgs {
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
+    /// Seconds after which another run that shows no sign of life is taken for dead; for tests
+    #[arg(long, hide = true)]
+    patience: Option<f64>,
 }
 
 /// Runs an experiment.
@@ -45,7 +49,8 @@ pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
         run: run.id.clone(),
         threads: args.threads.unwrap_or_else(cores).max(1),
         keep_going: args.keep_going,
-        host: run.host.clone(),
+        owner: Owner::this(&run.host, &run.id),
+        patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
         commit: run.commit.clone(),
         scratch: scratch.path().to_path_buf(),
     };

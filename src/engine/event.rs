@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::graph::NodeId;
+use crate::store::lease::Owner;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -14,6 +15,13 @@ pub enum Event {
         node: NodeId,
         /// CPU threads it was given.
         threads: usize,
+    },
+    /// Another run computes a node; its result is awaited.
+    Awaited {
+        /// The node.
+        node: NodeId,
+        /// Who computes it.
+        owner: Owner,
     },
     /// A node is so far.
     Progress {

@@ -11,6 +11,7 @@ pub mod failure;
 pub mod graph;
 pub mod key;
 pub mod kind;
+pub mod leases;
 pub mod message;
 pub mod parameter;
 pub mod run;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,8 +16,11 @@ use super::execute::{Job, Produced};
 use super::executor::{Executor, Report, Reports, Running};
 use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
+use super::leases::{Awaited, Held};
 use super::schedule::{Schedule, State};
 use super::status::{contents, identity, lookup};
+use crate::store::files::FileError;
+use crate::store::lease::{Claim, Owner};
 use crate::store::record::{self, Provenance};
 use crate::store::{Hash, Record, Store, hash};
 
@@ -28,8 +32,10 @@ pub struct Options {
     pub threads: usize,
     /// Whether branches that do not depend on a failed node go on.
     pub keep_going: bool,
-    /// The machine's name.
-    pub host: String,
+    /// This process, as other runs that share the cache see it.
+    pub owner: Owner,
+    /// How long another run that shows no sign of life is waited for.
+    pub patience: Duration,
     /// The commit of the experiment's repository.
     pub commit: Option<String>,
     /// The folder in which nodes work.
@@ -64,6 +70,7 @@ pub fn run(
 ) -> Results {
     let (schedule, free) = Schedule::new(graph, options.threads);
     let (reports, inbox) = mpsc::channel();
+    let held = Held::default();
     let mut walk = Walk {
         graph,
         store,
@@ -72,20 +79,30 @@ pub fn run(
         watcher,
         schedule,
         reports,
+        held: &held,
+        awaited: Awaited::default(),
         running: BTreeMap::new(),
         keys: vec![None; graph.len()],
         by_key: BTreeMap::new(),
         results: Results { records: vec![None; graph.len()], ..Results::default() },
     };
-    walk.resolve(free);
-    walk.start_ready();
-    while !walk.running.is_empty() {
-        if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
-            walk.interrupt();
-        }
-        walk.hear(&inbox);
+    let (done, stop) = mpsc::channel::<()>();
+    let held = &held;
+    thread::scope(|scope| {
+        scope.spawn(move || held.keep_alive(options.patience, &stop));
+        // Dropped when the walk ends, however it does: then the pulse stops.
+        let _done = done;
+        walk.resolve(free);
         walk.start_ready();
-    }
+        while !(walk.running.is_empty() && walk.awaited.is_empty()) {
+            if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
+                walk.interrupt();
+            }
+            walk.hear(&inbox);
+            walk.look_elsewhere();
+            walk.start_ready();
+        }
+    });
     let mut results = walk.results;
     results.interrupted |= interrupt.load(Ordering::Relaxed);
     results
@@ -100,12 +117,24 @@ struct Walk<'a> {
     watcher: &'a mut Watcher<'a>,
     schedule: Schedule<'a>,
     reports: Reports,
+    held: &'a Held,
+    awaited: Awaited,
     running: BTreeMap<NodeId, Attempt>,
     /// The key of every node whose inputs are known; indexed as the graph is.
     keys: Vec<Option<Hash>>,
     /// Nodes by key while one of them runs: the others take its result.
     by_key: BTreeMap<Hash, Vec<NodeId>>,
     results: Results,
+}
+
+/// Who computes a node that is ready.
+enum Admission {
+    /// This run; the lease is held.
+    Mine,
+    /// Nobody: the result is there.
+    Hit(Box<Record>),
+    /// Another run.
+    Theirs(Owner),
 }
 
 /// A node being computed.
@@ -146,14 +175,47 @@ impl Walk<'_> {
 
     fn start_ready(&mut self) {
         while let Some((id, threads)) = self.schedule.take_next() {
-            // Another run may have computed it while it waited here.
-            match lookup(self.graph, self.store, id, &self.key(id)) {
-                Some(record) => {
-                    let mut freed = self.take(id, record.clone());
+            match self.admit(id) {
+                Ok(Admission::Mine) => self.start(id, threads),
+                Ok(Admission::Hit(record)) => {
+                    let mut freed = self.take(id, (*record).clone());
                     freed.extend(self.take_followers(id, &record));
                     self.resolve(freed);
                 }
-                None => self.start(id, threads),
+                Ok(Admission::Theirs(owner)) => self.wait_for(id, owner),
+                Err(error) => self.fail(id, Failure::from_error(error.into())),
+            }
+        }
+    }
+
+    /// Finds out whether a node is to be computed here: another run may have done it meanwhile, or be at it.
+    fn admit(&self, id: NodeId) -> Result<Admission, FileError> {
+        let key = self.key(id);
+        match self.store.claim(&key, &self.options.owner)? {
+            Claim::Theirs(owner) => Ok(Admission::Theirs(owner)),
+            Claim::Mine(lease) => match lookup(self.graph, self.store, id, &key) {
+                Some(record) => lease.release().map(|()| Admission::Hit(Box::new(record))),
+                None => {
+                    self.held.put(key, lease);
+                    Ok(Admission::Mine)
+                }
+            },
+        }
+    }
+
+    fn wait_for(&mut self, id: NodeId, owner: Owner) {
+        self.schedule.elsewhere(id);
+        let (key, options) = (self.key(id), self.options);
+        self.awaited.add(id, self.store, &key, &options.owner, options.patience);
+        (self.watcher)(&Event::Awaited { node: id, owner });
+    }
+
+    /// Makes the nodes ready that other runs have finished with, one way or the other.
+    fn look_elsewhere(&mut self) {
+        for (id, over) in self.awaited.over() {
+            match over {
+                Ok(()) => self.schedule.ready(id),
+                Err(error) => self.fail(id, Failure::from_error(error.into())),
             }
         }
     }
@@ -227,11 +289,19 @@ impl Walk<'_> {
     fn ended(&mut self, id: NodeId, outcome: Result<Produced, Failure>) {
         let attempt = self.running.remove(&id).expect("a node that ends was running");
         let seconds = attempt.since.elapsed().as_secs_f64();
+        let lease = self.held.take(&self.key(id)).expect("a node that runs is leased");
+        if outcome.is_ok() && !lease.is_held() {
+            // This run was taken for dead, and another has the node now: its result counts.
+            self.wait_for(id, self.options.owner.clone());
+            return;
+        }
         let committed = outcome.and_then(|produced| {
             let record = self.record(id, attempt, produced, seconds);
             let commit = self.store.commit(&record);
             commit.map(|()| record).map_err(|e| Failure::from_error(e.into()))
         });
+        // Where it cannot be given back it ends with this process.
+        drop(lease.release());
         match committed {
             Ok(record) => {
                 let metrics = record.metrics.clone().into_iter().collect();
@@ -268,6 +338,7 @@ impl Walk<'_> {
             skipped.extend(self.schedule.wind_down());
         }
         self.skip(skipped);
+        self.awaited.retain(|id| self.schedule.state(id) == State::Elsewhere);
     }
 
     fn skip(&mut self, nodes: Vec<NodeId>) {
@@ -282,6 +353,7 @@ impl Walk<'_> {
         (self.watcher)(&Event::Interrupting);
         let skipped = self.schedule.wind_down();
         self.skip(skipped);
+        self.awaited.retain(|_| false);
         for attempt in self.running.values_mut() {
             attempt.handle.cancel();
         }
@@ -306,7 +378,7 @@ impl Walk<'_> {
                 seconds,
                 peak_memory: produced.peak_memory,
                 threads: attempt.threads,
-                host: self.options.host.clone(),
+                host: self.options.owner.host.clone(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 binary: *BINARY,
                 commit: self.options.commit.clone(),

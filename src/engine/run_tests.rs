@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::event::Event;
 use super::executor::InProcess;
@@ -12,6 +13,7 @@ use super::toys::TOYS;
 use crate::plan::{self, Plan};
 use crate::spec::experiment::{Overlays, load};
 use crate::spec::{Diagnostics, Sources};
+use crate::store::lease::Owner;
 use crate::store::{Store, files};
 
 const CHAIN: &str = r#"
@@ -46,7 +48,9 @@ fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
 fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
     let scratch = store.root().join("scratch");
     files::make_folder(&scratch).unwrap();
-    Options { run: "r".into(), threads, keep_going, host: "h".into(), commit: None, scratch }
+    let owner = Owner::this("h", "r");
+    let (run, patience) = ("r".into(), Duration::from_mins(1));
+    Options { run, threads, keep_going, owner, patience, commit: None, scratch }
 }
 
 fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {

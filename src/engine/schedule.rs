@@ -16,6 +16,8 @@ pub enum State {
         /// The threads it occupies.
         threads: usize,
     },
+    /// Another run computes it.
+    Elsewhere,
     /// Its result is there.
     Done,
     /// It failed.
@@ -90,6 +92,11 @@ impl<'a> Schedule<'a> {
         asked.map(|threads| threads.clamp(1, self.threads))
     }
 
+    /// Marks a node that was to be started as one that another run computes; its threads are free again.
+    pub fn elsewhere(&mut self, id: NodeId) {
+        self.leave(id, State::Elsewhere);
+    }
+
     /// Marks a node's result as there; yields the nodes that now wait on nothing.
     pub fn done(&mut self, id: NodeId) -> Vec<NodeId> {
         self.leave(id, State::Done);
@@ -124,7 +131,7 @@ impl<'a> Schedule<'a> {
         self.ready.clear();
         let mut skipped = Vec::new();
         for id in self.graph.ids() {
-            if matches!(self.state(id), State::Waiting | State::Ready) {
+            if matches!(self.state(id), State::Waiting | State::Ready | State::Elsewhere) {
                 self.states[id.index()] = State::Skipped;
                 skipped.push(id);
             }

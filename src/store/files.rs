@@ -187,6 +187,40 @@ pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Makes a file that appears whole under a name that is free; `None` where the name is taken.
+pub fn link_new(path: &Path, bytes: &[u8]) -> Result<Option<File>, FileError> {
+    let parent = path.parent().expect("a file has a folder");
+    make_folder(parent)?;
+    let link = || -> io::Result<Option<File>> {
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_data()?;
+        match fs::hard_link(file.path(), path) {
+            Ok(()) => Ok(Some(file.into_file())),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(e) => Err(e),
+        }
+    };
+    link().map_err(|e| FileError::new("create", path, e))
+}
+
+/// Gives a file a second name, if that is free.
+pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
+    match fs::hard_link(from, to) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(FileError::new("link", to, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Renames a file; false where it is gone.
+pub fn rename_if_there(from: &Path, to: &Path) -> Result<bool, FileError> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(FileError::new("rename", from, e)),
+    }
+}
+
 /// Locks a file, made where it does not exist, for as long as the result lives; `None` where another process of this
 /// host holds the lock.
 pub fn try_lock(path: &Path) -> Result<Option<File>, FileError> {

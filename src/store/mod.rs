@@ -3,6 +3,7 @@
 //! ```text
 //! cache/v1/objects/ab/<hash>       files, named by the BLAKE3 hash of their bytes, read-only
 //! cache/v1/nodes/ab/<key>.json     records: what the node with that key left; written last
+//! cache/v1/leases/ab/<key>         who is computing the node with that key
 //! cache/v1/runs/<id>/              one folder an invocation: run.json and a log for each node run
 //! cache/v1/scratch/<host>-<pid>-*/ working folders of one invocation's nodes; of no value afterwards
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod files;
 pub mod hash;
+pub mod lease;
 pub mod record;
 pub mod runs;
 pub mod scratch;

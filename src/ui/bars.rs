@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Display;
-use super::lines::{INTERRUPTING, outcome};
+use super::lines::{INTERRUPTING, elsewhere, outcome};
 use super::words;
 use crate::engine::event::Event;
 use crate::engine::graph::{Graph, Node, NodeId};
@@ -83,6 +83,10 @@ impl Display for Bars<'_> {
                 self.total.set_message(format!("({} cached)", self.cached));
             }
             Event::Started { node, .. } => self.start(*node),
+            Event::Awaited { node, owner } => {
+                let name = &self.graph.node(*node).name;
+                drop(self.screen.println(format!("awaited  {name}{}", elsewhere(owner))));
+            }
             Event::Progress { node, fraction, note } => self.progress(*node, *fraction, note),
             Event::Computed { node, seconds, metrics } => {
                 let name = &self.graph.node(*node).name;

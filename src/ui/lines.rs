@@ -6,6 +6,7 @@ use super::Display;
 use super::words;
 use crate::engine::event::Event;
 use crate::engine::graph::{Graph, NodeId};
+use crate::store::lease::Owner;
 
 /// Writes a line for each event that matters.
 pub struct Lines<'a> {
@@ -33,6 +34,7 @@ impl Display for Lines<'_> {
         match event {
             Event::Cached(_) => self.ended += 1,
             Event::Started { node, .. } => self.say("started ", *node, ""),
+            Event::Awaited { node, owner } => self.say("awaited ", *node, &elsewhere(owner)),
             Event::Progress { .. } => (),
             Event::Computed { node, seconds, metrics } => {
                 self.ended += 1;
@@ -55,6 +57,11 @@ impl Display for Lines<'_> {
     }
 
     fn finish(&mut self) {}
+}
+
+/// Says who computes a node.
+pub fn elsewhere(owner: &Owner) -> String {
+    format!(": computed by run {} on {}", owner.run, owner.host)
 }
 
 /// What is said when the user asks to stop.

@@ -10,11 +10,15 @@ use crate::bench::{Bench, Ended, await_file};
 fn waiting() -> Bench {
     let bench = Bench::new("");
     let (begun, go) = (bench.path("begun"), bench.path("go"));
+    let told = bench.path("computed");
+    let tell = |stage: &str| format!("echo {stage} >> {}", told.display());
     let script = format!(
-        "echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done; echo slow > \"$1\"",
+        "echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done; {}; echo slow > \"$1\"",
         begun.display(),
-        go.display()
+        go.display(),
+        tell("slow")
     );
+    let (quick, last) = (tell("quick"), tell("last"));
     bench.write(
         "x.toml",
         &format!(
@@ -23,7 +27,7 @@ fn waiting() -> Bench {
 name = "slow"
 [stages.quick]
 kind = "exec"
-command = ["sh", "-c", "echo quick > \"$1\"", "sh", "{{outputs.o}}"]
+command = ["sh", "-c", '{quick}; echo quick > "$1"', "sh", "{{outputs.o}}"]
 outputs = {{ o = "file" }}
 [stages.slow]
 kind = "exec"
@@ -32,7 +36,7 @@ inputs = {{ quick = "@quick" }}
 outputs = {{ o = "file" }}
 [stages.last]
 kind = "exec"
-command = ["cp", "{{inputs.slow}}", "{{outputs.o}}"]
+command = ["sh", "-c", '{last}; cp "$1" "$2"', "sh", "{{inputs.slow}}", "{{outputs.o}}"]
 inputs = {{ slow = "@slow" }}
 outputs = {{ o = "file" }}
 "#
@@ -180,15 +184,64 @@ outputs = { o = "file" }
     }
 }
 
+/// How often each stage of [`waiting`] was really computed: `quick`, `slow`, `last`.
+fn computed(bench: &Bench) -> [usize; 3] {
+    let told = fs::read_to_string(bench.path("computed")).unwrap_or_default();
+    ["quick", "slow", "last"].map(|stage| told.lines().filter(|line| *line == stage).count())
+}
+
+fn signal(name: &str, process: &Child) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+}
+
 #[test]
-fn two_runs_at_once_share_a_cache() {
+fn runs_at_once_compute_each_node_once() {
     let bench = waiting();
     let first = under_way(&bench);
-    let second = bench.start(&["run", "x.toml"]);
+    let mut runs: Vec<Child> = (1..8).map(|_| bench.start(&["run", "x.toml"])).collect();
+    runs.push(first);
     bench.write("go", "");
-    for child in [first, second] {
+    let mut total = 0;
+    for child in runs {
         let ended = Ended::of(child.wait_with_output().unwrap());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        total += ended.counts().0;
     }
+    assert_eq!(total, 3, "every node belongs to one run");
+    assert_eq!(computed(&bench), [1, 1, 1]);
     assert_eq!(bench.counts(&[]), (0, 3));
+}
+
+#[test]
+fn a_run_that_waits_goes_on_when_the_other_is_killed() {
+    let bench = waiting();
+    let mut first = under_way(&bench);
+    let second = bench.start(&["run", "x.toml"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    bench.write("go", "");
+    let ended = Ended::of(second.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.counts(), (2, 1), "{}", ended.stderr);
+}
+
+#[test]
+fn a_run_that_stood_still_too_long_commits_nothing() {
+    let bench = waiting();
+    let patient = ["run", "x.toml", "--patience", "1"];
+    let first = bench.start(&patient);
+    await_file(&bench.path("begun"));
+    signal("-STOP", &first);
+    fs::remove_file(bench.path("begun")).unwrap();
+    let second = bench.start(&patient);
+    // The second takes the node over and begins it anew.
+    await_file(&bench.path("begun"));
+    bench.write("go", "");
+    let ended = Ended::of(second.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.counts()), (Some(0), (2, 1)), "{}", ended.stderr);
+    signal("-CONT", &first);
+    let ended = Ended::of(first.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.counts()), (Some(0), (1, 2)), "{}", ended.stderr);
+    assert_eq!(computed(&bench), [1, 2, 1]);
 }

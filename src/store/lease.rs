@@ -1,0 +1,257 @@
+//! Leases: of several runs that share a cache, one computes a node and the others wait for its result.
+//!
+//! ```text
+//! cache/v1/leases/ab/<key>     who computes the node with that key, and a pulse that its owner keeps raising
+//! ```
+//!
+//! A lease is claimed by linking a finished file to its name, which one process can do and no network file system
+//! gets wrong. Its owner writes a growing number into the very file that it linked: after the lease was taken from
+//! it, that file is nobody's, so an owner that was stopped and goes on harms nothing. A lease is dead when its process
+//! is gone from the host that it shares with the one who asks, or when the pulse has stood still for [`PATIENCE`] on
+//! the clock of the one who asks: no two clocks are ever compared, and no lock of the file system is relied upon.
+//!
+//! Leases save work; they are not what keeps results right. Were a node computed twice after all, both records would
+//! name the same contents.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, FileError};
+use super::{Hash, Store};
+
+/// How often an owner raises the pulse of its leases.
+pub const BEAT: Duration = Duration::from_secs(5);
+/// How long a pulse may stand still before the lease is taken from its owner.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Who computes a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub process: u32,
+    /// When that process started, in the host's own measure: numbers of processes are used again.
+    pub since: Option<u64>,
+    /// The run.
+    pub run: String,
+}
+
+impl Owner {
+    /// This process.
+    pub fn this(host: &str, run: &str) -> Self {
+        let process = std::process::id();
+        Self { host: host.to_owned(), process, since: started(process), run: run.to_owned() }
+    }
+
+    /// Whether the process is known to be gone: only its own host can tell.
+    fn is_gone(&self, here: &str) -> bool {
+        self.host == here && started(self.process) != self.since
+    }
+}
+
+/// When a process of this host started, in clock ticks since boot; `None` where there is none.
+fn started(process: u32) -> Option<u64> {
+    let text = files::read_text(Path::new(&format!("/proc/{process}/stat"))).ok()?;
+    // The second field, the program's name in parentheses, may hold anything; the start is field 22.
+    let fields = &text[text.rfind(')')? + 1..];
+    let state = fields.split_whitespace().next()?;
+    // One that has ended and that nobody has waited for is gone.
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    owner: Owner,
+    file: File,
+    beats: u64,
+}
+
+/// What came of claiming a key.
+#[derive(Debug)]
+pub enum Claim {
+    /// The lease is this process's.
+    Mine(Lease),
+    /// Another process holds it.
+    Theirs(Owner),
+}
+
+/// Width of the pulse at the start of a lease's file.
+const PULSE: usize = 20;
+
+impl Store {
+    fn lease_path(&self, key: &Hash) -> PathBuf {
+        let hex = key.to_hex();
+        self.root().join("leases").join(&hex[..2]).join(hex)
+    }
+
+    /// Claims the right to compute the node with a key.
+    pub fn claim(&self, key: &Hash, owner: &Owner) -> Result<Claim, FileError> {
+        let path = self.lease_path(key);
+        let words = serde_json::to_string(owner).expect("an owner is plain data");
+        let text = format!("{:>PULSE$}\n{words}\n", 0);
+        loop {
+            if let Some(file) = files::link_new(&path, text.as_bytes())? {
+                let owner = owner.clone();
+                return Ok(Claim::Mine(Lease { path, owner, file, beats: 0 }));
+            }
+            match look(&path) {
+                Some((holder, _)) if holder.is_gone(&owner.host) => take_away(&path, &holder)?,
+                Some((holder, _)) => return Ok(Claim::Theirs(holder)),
+                // Given back between the two looks.
+                None => (),
+            }
+        }
+    }
+}
+
+/// Reads a lease: its owner and its pulse.
+fn look(path: &Path) -> Option<(Owner, u64)> {
+    let text = files::read_text(path).ok()?;
+    let (pulse, owner) = text.split_once('\n')?;
+    Some((serde_json::from_str(owner.trim()).ok()?, pulse.trim().parse().ok()?))
+}
+
+/// Takes a lease from an owner that is dead. Should it have changed hands meanwhile, it is put back.
+fn take_away(path: &Path, dead: &Owner) -> Result<(), FileError> {
+    let aside = path.with_extension(format!("{}-{}", std::process::id(), dead.process));
+    if !files::rename_if_there(path, &aside)? {
+        return Ok(());
+    }
+    if look(&aside).is_some_and(|(holder, _)| holder != *dead) {
+        // Fails where a third has claimed it in this instant; then two compute the node, to the same contents.
+        files::link(&aside, path)?;
+    }
+    files::remove(&aside)
+}
+
+impl Lease {
+    /// Raises the pulse.
+    pub fn beat(&mut self) -> Result<(), FileError> {
+        self.beats += 1;
+        let pulse = format!("{:>PULSE$}", self.beats);
+        let written =
+            self.file.write_all_at(pulse.as_bytes(), 0).and_then(|()| self.file.sync_data());
+        written.map_err(|e| FileError::new("renew", &self.path, e))
+    }
+
+    /// Whether it is still this process's: one that stood still too long has lost it.
+    pub fn is_held(&self) -> bool {
+        look(&self.path).is_some_and(|(holder, _)| holder == self.owner)
+    }
+
+    /// Gives it back.
+    pub fn release(self) -> Result<(), FileError> {
+        if self.is_held() { files::remove(&self.path) } else { Ok(()) }
+    }
+}
+
+/// Watches another's lease until it is given back or its owner is dead.
+#[derive(Debug)]
+pub struct Vigil {
+    path: PathBuf,
+    here: String,
+    seen: Option<(Owner, u64)>,
+    since: Instant,
+    patience: Duration,
+}
+
+impl Vigil {
+    /// Begins to watch the lease on a key.
+    pub fn new(store: &Store, key: &Hash, here: &Owner, patience: Duration) -> Self {
+        let (path, here) = (store.lease_path(key), here.host.clone());
+        Self { seen: look(&path), path, here, since: Instant::now(), patience }
+    }
+
+    /// Looks again; true when the key may be claimed. A lease whose owner is dead is taken away.
+    pub fn is_over(&mut self) -> Result<bool, FileError> {
+        let Some(now) = look(&self.path) else { return Ok(true) };
+        let alive = self.seen.as_ref() != Some(&now);
+        if alive {
+            (self.seen, self.since) = (Some(now.clone()), Instant::now());
+        }
+        let dead = now.0.is_gone(&self.here) || self.since.elapsed() > self.patience;
+        if dead {
+            take_away(&self.path, &now.0)?;
+        }
+        Ok(dead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash;
+    use super::*;
+
+    fn owner(process: u32, host: &str) -> Owner {
+        Owner { host: host.to_owned(), process, since: Some(1), run: format!("r{process}") }
+    }
+
+    fn bench() -> (tempfile::TempDir, Store, Hash) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        (folder, store, hash::bytes(b"key"))
+    }
+
+    #[test]
+    fn one_owner_at_a_time() {
+        let (_folder, store, key) = bench();
+        let (a, b) = (owner(1, "far"), owner(2, "away"));
+        let Claim::Mine(lease) = store.claim(&key, &a).unwrap() else { panic!("it was free") };
+        assert!(matches!(store.claim(&key, &b).unwrap(), Claim::Theirs(holder) if holder == a));
+        assert!(lease.is_held());
+        lease.release().unwrap();
+        assert!(matches!(store.claim(&key, &b).unwrap(), Claim::Mine(_)));
+    }
+
+    #[test]
+    fn an_owner_that_is_gone_loses_it_at_once_on_its_own_host() {
+        let (_folder, store, key) = bench();
+        // No process of this number started at tick 1.
+        let gone = owner(std::process::id(), "here");
+        drop(store.claim(&key, &gone).unwrap());
+        let this = Owner::this("here", "r");
+        assert!(this.since.is_some() && !this.is_gone("here"));
+        assert!(matches!(store.claim(&key, &this).unwrap(), Claim::Mine(_)));
+    }
+
+    #[test]
+    fn a_pulse_that_stands_still_loses_it_and_its_owner_notices() {
+        let (_folder, store, key) = bench();
+        let (a, b) = (owner(1, "far"), owner(2, "away"));
+        let Claim::Mine(mut lease) = store.claim(&key, &a).unwrap() else { panic!("it was free") };
+        let patience = Duration::from_millis(60);
+        let mut vigil = Vigil::new(&store, &key, &b, patience);
+        for _ in 0..4 {
+            std::thread::sleep(Duration::from_millis(20));
+            lease.beat().unwrap();
+            assert!(!vigil.is_over().unwrap(), "it is alive");
+        }
+        std::thread::sleep(Duration::from_millis(80));
+        assert!(vigil.is_over().unwrap());
+        let Claim::Mine(new) = store.claim(&key, &b).unwrap() else { panic!("it was taken away") };
+        // The old owner wakes up: it does no harm to the new one.
+        lease.beat().unwrap();
+        assert!(!lease.is_held() && new.is_held());
+        lease.release().unwrap();
+        assert!(new.is_held());
+    }
+
+    #[test]
+    fn a_lease_that_changed_hands_is_put_back() {
+        let (_folder, store, key) = bench();
+        let (a, b) = (owner(1, "far"), owner(2, "away"));
+        let Claim::Mine(lease) = store.claim(&key, &b).unwrap() else { panic!("it was free") };
+        take_away(&store.lease_path(&key), &a).unwrap();
+        assert!(lease.is_held());
+    }
+}
