@@ -220,6 +220,24 @@ mod tests {
         assert!((found - expected).abs() < 1e-12);
     }
 
+    /// Values of PyTorch 2.15.0 in f64 for z = rows of sin(1.3 i + 0.2), ten of four, scaled to unit length.
+    ///
+    /// Wave contrast: `s = exp(z @ z.T / 0.5)`, `-log((s * positive).sum(1) / (s * negative).sum(1))` averaged over rows
+    /// with a positive. NT-Xent: `cross_entropy(l, t)` with `l = u @ u.T / 0.2`, its diagonal minus infinity, `u` the
+    /// first views above the second, `t` the row of the other view.
+    #[test]
+    fn values_are_pytorchs() {
+        let values: Vec<f64> = (0..40).map(|i| (1.3 * f64::from(i) + 0.2).sin()).collect();
+        let z = normalize_rows(&Tensor::from_vec(values, (10, 4), &Device::Cpu).unwrap()).unwrap();
+        let events = [0, 0, 0, 0, 1, 1, 2, 2, 2, 3];
+        let origins = Origins { events: &events, positions: &[0, 1, 2, 3, 0, 1, 0, 1, 2, 0] };
+        assert!((wave(&z, origins, 0.5) - 1.304_868_484_532_327).abs() < 1e-13);
+        let paired = neighbor_contrast(&z, origins, 0.2).unwrap();
+        assert_eq!(paired.anchors, 8);
+        let found = paired.loss.to_scalar::<f64>().unwrap();
+        assert!((found - 2.272_915_349_499_834_6).abs() < 1e-13, "{found}");
+    }
+
     fn ids(rows: &[u32]) -> Tensor {
         Tensor::new(rows, &Device::Cpu).unwrap()
     }

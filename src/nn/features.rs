@@ -7,7 +7,9 @@ use candle_core::DType;
 
 use super::error::NnError;
 use super::images::Images;
+use super::layers::Mode;
 use super::resnet::ResNet;
+use crate::rng::Streams;
 
 /// A row for each image, row-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,13 +53,45 @@ pub fn extract(
     Ok(features)
 }
 
+/// Replaces a network's batch-norm statistics by those of some images; weights stay.
+///
+/// The images are shown once, in random order (stream `batch_norm`) and in batches of equal size up to one, at most
+/// 256 images. Within a batch each layer normalizes by the batch's own statistics, as in training; what it keeps is
+/// the mean over all batches of their means and unbiased variances, weighted by their images. Fails for fewer than two images.
+/// The observer is as in [`extract`].
+pub fn adapt(
+    net: &ResNet,
+    images: Images,
+    streams: &Streams,
+    observe: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<(), NnError> {
+    let count = images.count();
+    if count < 2 {
+        let (name, value) = ("number of images to adapt to", count.to_string());
+        return Err(NnError::InvalidValue { name, condition: "at least 2", value });
+    }
+    let order = streams.stream("batch_norm").permutation(count);
+    let batches = count.div_ceil(BATCH);
+    for i in 0..batches {
+        let seen = (i + 1) * count / batches;
+        let batch = &order[i * count / batches..seen];
+        let x = images.batch(batch, net.config.channels, net.parameters.device())?;
+        let mode = Mode::Adapt { batch: batch.len(), seen };
+        net.forward(&x.to_dtype(net.parameters.dtype())?, mode)?;
+        if observe(seen).is_break() {
+            return Err(NnError::Cancelled);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
 
+    use super::super::layers::tests::check_close;
     use super::super::resnet::ResNetConfig;
     use super::*;
-    use crate::rng::Streams;
 
     #[test]
     fn each_image_has_its_row() {
@@ -92,5 +126,35 @@ mod tests {
         }
         let cancelled = extract(&net, images, &["pooled"], &mut |_| ControlFlow::Break(()));
         assert!(matches!(cancelled.unwrap_err(), NnError::Cancelled));
+    }
+    #[test]
+    fn an_adapted_network_evaluates_as_it_trains() {
+        let streams = Streams::new(1, "test");
+        let config = ResNetConfig { width: 4, channels: 1, ..Default::default() };
+        let net = ResNet::new(config, &streams, &Device::Cpu, DType::F64).unwrap();
+        let (n, size) = (BATCH, 16);
+        let mut noise = streams.stream("pixels");
+        let pixels: Vec<f32> = (0..n * size * size).map(|_| noise.uniform() as f32).collect();
+        let images = Images::gray(&pixels, size, size).unwrap();
+        let all: Vec<usize> = (0..n).collect();
+        let x = images.batch(&all, 1, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+        let weight = || net.parameters.weights()["conv1.weight"].copy().unwrap();
+        let flat = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let worst = |a: &[f64], b: &[f64]| {
+            a.iter().zip(b).fold(0.0, |worst, (a, b)| f64::max(worst, (a - b).abs()))
+        };
+        let (before, frozen) = (weight(), flat(net.forward(&x, Mode::Evaluate).unwrap()));
+        adapt(&net, images, &streams, &mut |_| ControlFlow::Continue(())).unwrap();
+        check_close("weights", &weight(), &before, 0.0);
+        let adapted = flat(net.forward(&x, Mode::Evaluate).unwrap());
+        let trained = flat(net.forward(&x, Mode::Train).unwrap());
+        let largest = trained.iter().copied().fold(0.0, f64::max);
+        // One batch holds all images. Its unbiased variance is kept, and training divides by the biased one. In the
+        // last two stages an image gives one value: eight layers in a row, each off by a factor √(256/255).
+        assert!(worst(&adapted, &trained) < 0.02 * largest, "{}", worst(&adapted, &trained));
+        assert!(worst(&frozen, &trained) > 0.1 * largest, "{}", worst(&frozen, &trained));
+        let one = Images::gray(&pixels[..256], size, size).unwrap();
+        let error = adapt(&net, one, &streams, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert_eq!(error.to_string(), "number of images to adapt to must be at least 2, found 1");
     }
 }

@@ -9,6 +9,14 @@ pub enum Mode {
     Train,
     /// Batch norm uses the running statistics; no gradient is tracked, so that memory is freed layer by layer.
     Evaluate,
+    /// Batch norm uses the batch's statistics, and the running ones become the mean over all images so far; no
+    /// gradient is tracked.
+    Adapt {
+        /// Images of this batch.
+        batch: usize,
+        /// Images so far, this batch's among them.
+        seen: usize,
+    },
 }
 
 impl Mode {
@@ -16,7 +24,7 @@ impl Mode {
     pub fn read(self, var: &Var) -> Tensor {
         match self {
             Self::Train => var.as_tensor().clone(),
-            Self::Evaluate => var.as_detached_tensor(),
+            Self::Evaluate | Self::Adapt { .. } => var.as_detached_tensor(),
         }
     }
 }

@@ -208,7 +208,6 @@ impl Model {
         let size = classes * (features + 1);
         let (first, second, gradient) = (vec![0.0; size], vec![0.0; size], vec![0.0; size]);
         let optimizer = config.optimizer;
-        let batch = Vec::with_capacity(config.batch * features);
         Self {
             features,
             classes,
@@ -218,7 +217,7 @@ impl Model {
             biases,
             first,
             second,
-            batch,
+            batch: Vec::new(),
             gradient,
         }
     }
@@ -259,19 +258,13 @@ impl Model {
     /// Applies Adam to weights and biases.
     fn update(&mut self) {
         self.steps += 1;
-        let adam = &self.optimizer;
-        let (correction1, correction2) = adam.corrections(self.steps);
-        let (rate, scale) = ((adam.learning_rate / correction1) as f32, (1.0 / correction2) as f32);
-        let (beta1, rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
-        let (beta2, rest2) = (adam.beta2 as f32, (1.0 - adam.beta2) as f32);
-        let (decay, epsilon) = (adam.weight_decay as f32, adam.epsilon as f32);
+        let step = self.optimizer.at(self.steps);
         let values = self.weights.iter_mut().chain(&mut self.biases);
         let means = self.first.iter_mut().zip(&mut self.second);
         for ((w, g), (m, v)) in values.zip(&self.gradient).zip(means) {
-            let g = g + decay * *w;
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * g * g;
-            *w -= rate * *m / (v.sqrt() * scale + epsilon);
+            step.move_first(m, *g, *w);
+            step.move_second(v, *g, *w);
+            step.move_weight(w, *m, *v);
         }
     }
 

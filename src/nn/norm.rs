@@ -50,7 +50,8 @@ impl BatchNorm {
     /// Normalizes each channel, adds a residual of the same shape if there is one, and activates.
     ///
     /// In training the batch's mean and biased variance are used, and the running statistics move a tenth of the
-    /// way to the batch's mean and unbiased variance. A batch of one value a channel is an error in training.
+    /// way to the batch's mean and unbiased variance. In adaptation they move as far as makes them the mean over all
+    /// batches, weighted by their images. A batch of one value a channel is an error in both.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -60,7 +61,10 @@ impl BatchNorm {
     ) -> Result<Tensor> {
         let (weight, bias) = (mode.read(&self.weight), mode.read(&self.bias));
         let (mean, variance) = match mode {
-            Mode::Train => self.batch_statistics(&x.detach())?,
+            Mode::Train => self.batch_statistics(&x.detach(), MOMENTUM)?,
+            Mode::Adapt { batch, seen } => {
+                self.batch_statistics(&x.detach(), batch as f64 / seen as f64)?
+            }
             Mode::Evaluate => (mode.read(&self.running_mean), mode.read(&self.running_var)),
         };
         if x.device().is_cpu() {
@@ -69,9 +73,11 @@ impl BatchNorm {
             let (x, residual) = (x.contiguous()?, residual.map(Tensor::contiguous).transpose()?);
             return match (residual, mode) {
                 (None, Mode::Train) => x.apply_op2(&affine, op),
-                (None, Mode::Evaluate) => x.apply_op2_no_bwd(&affine, &op),
+                (None, Mode::Evaluate | Mode::Adapt { .. }) => x.apply_op2_no_bwd(&affine, &op),
                 (Some(residual), Mode::Train) => x.apply_op3(&affine, &residual, op),
-                (Some(residual), Mode::Evaluate) => x.apply_op3_no_bwd(&affine, &residual, &op),
+                (Some(residual), Mode::Evaluate | Mode::Adapt { .. }) => {
+                    x.apply_op3_no_bwd(&affine, &residual, &op)
+                }
             };
         }
         let statistics = (mode == Mode::Evaluate).then_some((&mean, &variance));
@@ -79,7 +85,7 @@ impl BatchNorm {
     }
 
     /// Computes a batch's mean and biased variance, and updates the running statistics.
-    fn batch_statistics(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn batch_statistics(&self, x: &Tensor, momentum: f64) -> Result<(Tensor, Tensor)> {
         let rows = x.elem_count() / x.dim(D::Minus1)?;
         if rows < 2 {
             bail!("batch norm in training needs at least 2 values a channel, found {rows}")
@@ -93,8 +99,8 @@ impl BatchNorm {
         };
         let unbiased = (&variance * (rows as f64 / (rows - 1) as f64))?;
         for (running, batch) in [(&self.running_mean, &mean), (&self.running_var, &unbiased)] {
-            let old = (running.as_detached_tensor() * (1.0 - MOMENTUM))?;
-            running.set(&(old + (batch * MOMENTUM)?)?)?;
+            let old = (running.as_detached_tensor() * (1.0 - momentum))?;
+            running.set(&(old + (batch * momentum)?)?)?;
         }
         Ok((mean, variance))
     }
@@ -226,5 +232,29 @@ mod tests {
         let nan = (normal("x", &[4, 2]).as_tensor() * f64::NAN).unwrap();
         let y = layer.forward(&nan, None, Activation::Relu, Mode::Train).unwrap();
         assert!(y.to_vec2::<f64>().unwrap().concat().iter().all(|v| v.is_nan()));
+    }
+    #[test]
+    fn adaptation_averages_the_batches_by_their_images() {
+        let (_, layer) = layer(1, DType::F64);
+        let batch = |values: &[f64]| Tensor::from_slice(values, (values.len(), 1), &Device::Cpu);
+        // Means 1 and 5, unbiased variances 2 and 4, of two and three images.
+        for (values, seen) in [(&[0.0, 2.0][..], 2), (&[3.0, 5.0, 7.0], 5)] {
+            let mode = Mode::Adapt { batch: values.len(), seen };
+            let x = batch(values).unwrap();
+            let y = layer.forward(&x, None, Activation::Identity, mode).unwrap();
+            let trained =
+                composed(&x, &layer.weight, &layer.bias, None, None, Activation::Identity).unwrap();
+            check_close("batch", &y, &trained, 1e-14);
+        }
+        let check = |var: &Var, expected: f64| {
+            check_close(
+                "mean",
+                var.as_tensor(),
+                &Tensor::new(&[expected], &Device::Cpu).unwrap(),
+                1e-15,
+            );
+        };
+        check(&layer.running_mean, (2.0 * 1.0 + 3.0 * 5.0) / 5.0);
+        check(&layer.running_var, (2.0 * 2.0 + 3.0 * 4.0) / 5.0);
     }
 }

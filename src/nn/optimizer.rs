@@ -49,9 +49,58 @@ impl AdamConfig {
     }
 
     /// Yields the corrections of the two means at step `step`, counted from 1: 1 − β₁ᵗ and √(1 − β₂ᵗ).
-    pub fn corrections(&self, step: u64) -> (f64, f64) {
+    fn corrections(&self, step: u64) -> (f64, f64) {
         let step = step as f64;
         (1.0 - libm::pow(self.beta1, step), libm::sqrt(1.0 - libm::pow(self.beta2, step)))
+    }
+
+    /// Yields what step `step`, counted from 1, does to one weight.
+    pub fn at(&self, step: u64) -> ScalarStep {
+        let (correction1, correction2) = self.corrections(step);
+        ScalarStep {
+            decay: self.weight_decay as f32,
+            beta1: self.beta1 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            rate: (self.learning_rate / correction1) as f32,
+            scale: (1.0 / correction2) as f32,
+            epsilon: self.epsilon as f32,
+        }
+    }
+}
+
+/// One step of Adam on one weight: first both means, then the weight.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalarStep {
+    decay: f32,
+    beta1: f32,
+    rest1: f32,
+    beta2: f32,
+    rest2: f32,
+    rate: f32,
+    scale: f32,
+    epsilon: f32,
+}
+
+impl ScalarStep {
+    /// Moves the mean of the gradient, given gradient and weight.
+    #[inline]
+    pub fn move_first(&self, mean: &mut f32, gradient: f32, weight: f32) {
+        *mean = self.beta1 * *mean + self.rest1 * (gradient + self.decay * weight);
+    }
+
+    /// Moves the mean of the squared gradient, given gradient and weight.
+    #[inline]
+    pub fn move_second(&self, mean: &mut f32, gradient: f32, weight: f32) {
+        let gradient = gradient + self.decay * weight;
+        *mean = self.beta2 * *mean + self.rest2 * gradient * gradient;
+    }
+
+    /// Moves the weight, given both means after this step.
+    #[inline]
+    pub fn move_weight(&self, weight: &mut f32, first: f32, second: f32) {
+        *weight -= self.rate * first / (second.sqrt() * self.scale + self.epsilon);
     }
 }
 
@@ -162,30 +211,14 @@ impl Adam {
 impl Slot {
     /// Updates means and weight in place, three passes over memory in all.
     fn update(&self, gradient: &Tensor, config: &AdamConfig, step: u64) -> Result<()> {
-        let (correction1, correction2) = config.corrections(step);
-        let decay = config.weight_decay as f32;
-        let (beta1, rest1) = (config.beta1 as f32, (1.0 - config.beta1) as f32);
-        self.first.inplace_op3(
-            gradient,
-            &self.weight,
-            &Elementwise(|m: &mut f32, g, w| *m = beta1 * *m + rest1 * (g + decay * w)),
-        )?;
-        let (beta2, rest2) = (config.beta2 as f32, (1.0 - config.beta2) as f32);
-        self.second.inplace_op3(
-            gradient,
-            &self.weight,
-            &Elementwise(|v: &mut f32, g, w| {
-                let g = g + decay * w;
-                *v = beta2 * *v + rest2 * g * g;
-            }),
-        )?;
-        let rate = (config.learning_rate / correction1) as f32;
-        let (scale, epsilon) = ((1.0 / correction2) as f32, config.epsilon as f32);
-        self.weight.inplace_op3(
-            &self.first,
-            &self.second,
-            &Elementwise(|w: &mut f32, m, v: f32| *w -= rate * m / (v.sqrt() * scale + epsilon)),
-        )
+        let step = config.at(step);
+        let (gradient, weight) = (gradient, &self.weight);
+        let move_first = Elementwise(|m: &mut f32, g, w| step.move_first(m, g, w));
+        self.first.inplace_op3(gradient, weight, &move_first)?;
+        let move_second = Elementwise(|v: &mut f32, g, w| step.move_second(v, g, w));
+        self.second.inplace_op3(gradient, weight, &move_second)?;
+        let move_weight = Elementwise(|w: &mut f32, m, v| step.move_weight(w, m, v));
+        self.weight.inplace_op3(&self.first, &self.second, &move_weight)
     }
 
     /// The same from candle's operations, for any device and type.
@@ -299,6 +332,34 @@ mod tests {
             1,
         );
         assert!((values(&weight)[0] - (1.0 - 0.01 * 1.1 / (1.1 + 1e-8))).abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_composed_update_is_the_fused_one() {
+        let config = AdamConfig { learning_rate: 0.01, weight_decay: 0.1, ..Default::default() };
+        let start = [1.0, -2.0, 0.5, 1e-3];
+        let slot = || {
+            let weight = variable(&start, DType::F32);
+            let zeros = || Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap();
+            Slot { weight, first: zeros(), second: zeros() }
+        };
+        let (fused, mut composed) = (slot(), slot());
+        for step in 1..=30 {
+            let gradient: Vec<f32> =
+                (0..4).map(|i| (step as f32 * 0.7 + i as f32).sin() * 10f32.powi(i - 2)).collect();
+            let gradient = Tensor::new(gradient, &Device::Cpu).unwrap();
+            fused.update(&gradient, &config, step).unwrap();
+            composed.update_composed(&gradient, &config, step).unwrap();
+            for (i, (a, b)) in
+                values(&fused.weight).iter().zip(values(&composed.weight)).enumerate()
+            {
+                // Each of the steps may round by a few units in the last place of the change, 1e-2 at most, or of
+                // the weight.
+                let tolerance = f64::from(f32::EPSILON) * step as f64 * (4e-2 + a.abs());
+                assert!((a - b).abs() <= tolerance, "step {step}, weight {i}: {a} {b}");
+            }
+        }
+        assert!(values(&fused.weight).iter().zip(start).all(|(a, b)| (a - b).abs() > 1e-3));
     }
 
     #[test]

@@ -333,4 +333,94 @@ mod tests {
         check_close("alone", &one, &all.narrow(0, 4, 1).unwrap(), 1e-6);
         assert!(!all.track_op());
     }
+    /// A value for element `i` of a named tensor: any formula that other programs can follow.
+    fn formula(name: &str, shape: &[usize]) -> Tensor {
+        let phase = 0.1 * name.bytes().map(f64::from).sum::<f64>();
+        let inputs: usize = shape.iter().skip(1).product();
+        let value = |i: usize| {
+            let wave = (1.7 * i as f64 + phase).sin();
+            match name.rsplit('.').next() {
+                Some("running_var") => 1.0 + 0.5 * wave,
+                Some("weight") if shape.len() == 4 => wave * (4.0 / inputs as f64).sqrt(),
+                Some("weight") => 1.0 + 0.3 * wave,
+                _ => 0.1 * wave,
+            }
+        };
+        let values: Vec<f64> = (0..shape.iter().product()).map(value).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Pooled features of four images as `PyTorch` 2.15.0 computes them in f64, with torchvision's `resnet18` written
+    /// out at width 16 (`Conv2d` and `BatchNorm2d` defaults, `MaxPool2d(3, 2, 1)`, `AdaptiveAvgPool2d(1)`) and every
+    /// tensor of its `state_dict` set by [`formula`].
+    #[test]
+    fn the_whole_network_computes_what_pytorch_does() {
+        let net = network(16, 3, DType::F64);
+        let shapes = net.parameters.to_tensors().unwrap();
+        let tensors: BTreeMap<String, Tensor> =
+            shapes.iter().map(|(name, t)| (name.clone(), formula(name, t.dims()))).collect();
+        net.parameters.load(&tensors).unwrap();
+        let pixel = |i: usize| 0.5 + 0.5 * (0.37 * i as f64).sin() * (0.011 * i as f64).cos();
+        let pixels: Vec<f64> = (0..4 * 3 * 32 * 32).map(pixel).collect();
+        let x = Tensor::from_vec(pixels, (4, 3, 32, 32), &Device::Cpu).unwrap();
+        let x = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+        // Eight features of the first image, the mean of all, their Euclidean length.
+        let check = |mode: Mode, expected: [f64; 10]| {
+            let pooled = net.forward(&x, mode).unwrap().flatten_all().unwrap();
+            let pooled: Vec<f64> = pooled.to_vec1().unwrap();
+            assert_eq!(pooled.len(), 4 * 128);
+            let mean = pooled.iter().sum::<f64>() / 512.0;
+            let norm = pooled.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let found = pooled[..8].iter().copied().chain([mean, norm]);
+            for (i, (found, expected)) in found.zip(expected).enumerate() {
+                assert!((found - expected).abs() < 1e-9, "{mode:?} {i}: {found} {expected}");
+            }
+        };
+        check(
+            Mode::Evaluate,
+            [
+                0.826_316_307_572_467_1,
+                0.0,
+                0.0,
+                1.126_597_774_143_995_2,
+                0.110_333_234_214_901_46,
+                0.0,
+                1.177_605_466_307_645_2,
+                0.075_491_916_478_449_66,
+                0.301_452_592_882_747_7,
+                10.931_378_374_780_083,
+            ],
+        );
+        check(
+            Mode::Train,
+            [
+                0.346_671_830_459_137_3,
+                0.881_308_245_194_477_6,
+                0.976_136_886_086_576,
+                0.222_296_918_451_622_33,
+                0.536_508_463_286_060_4,
+                1.038_969_233_706_657,
+                0.235_314_078_243_667_43,
+                0.475_127_781_307_028_4,
+                0.795_483_844_420_774_9,
+                26.068_303_670_628_09,
+            ],
+        );
+        // The pass in training moved the running statistics.
+        check(
+            Mode::Evaluate,
+            [
+                1.042_460_631_781_427_1,
+                0.0,
+                0.0,
+                1.461_591_451_725_184_2,
+                0.114_957_924_229_734_51,
+                0.0,
+                1.503_525_076_757_406_4,
+                0.075_851_113_828_231_33,
+                0.379_132_641_397_811_66,
+                13.680_541_986_963_977,
+            ],
+        );
+    }
 }

@@ -25,7 +25,7 @@ pub struct Window {
     pub frames: Range<usize>,
 }
 
-/// The windows of one training step: of at least two events, one of them of two frames or more.
+/// The windows of one training step: of at least two events, with as many pairs of frames as the loss needs.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The movie's frame of each row.
@@ -33,7 +33,8 @@ pub struct Batch {
     events: Vec<u32>,
     positions: Vec<u32>,
     windows: usize,
-    neighbors: bool,
+    /// Disjoint pairs of frames that follow each other: half the frames of each window.
+    pairs: usize,
 }
 
 impl Batch {
@@ -44,7 +45,7 @@ impl Batch {
 
     fn push(&mut self, window: &Window) {
         self.windows += 1;
-        self.neighbors |= window.frames.len() > 1;
+        self.pairs += window.frames.len() / 2;
         self.events.extend(window.frames.clone().map(|_| window.event));
         self.positions.extend(0..window.frames.len() as u32);
         self.frames.extend(window.frames.clone());
@@ -52,15 +53,15 @@ impl Batch {
 
     fn append(&mut self, other: Self) {
         self.windows += other.windows;
-        self.neighbors |= other.neighbors;
+        self.pairs += other.pairs;
         self.events.extend(other.events);
         self.positions.extend(other.positions);
         self.frames.extend(other.frames);
     }
 
-    /// Tells whether every positive has a negative, and there is one.
-    fn has_contrast(&self) -> bool {
-        self.windows > 1 && self.neighbors
+    /// Tells whether there are two events and as many pairs as the loss needs.
+    fn has_contrast(&self, pairs: usize) -> bool {
+        self.windows > 1 && self.pairs >= pairs
     }
 }
 
@@ -70,16 +71,19 @@ pub struct Sampler {
     /// Indices of the events drawn from, with their frames.
     events: Vec<Window>,
     config: SamplerConfig,
+    pairs: usize,
 }
 
 impl Sampler {
     /// Prepares to draw from the events `chosen` among `events`, half-open ranges of a movie's frames.
     ///
-    /// Empty events are left out. Fails unless two events are left and one has two frames.
+    /// Each batch will hold `pairs` disjoint pairs of frames that follow each other, at least 1. Empty events are
+    /// left out. Fails unless two events are left, and hold as many pairs.
     pub fn new(
         events: &[Range<usize>],
         chosen: &[usize],
         config: SamplerConfig,
+        pairs: usize,
     ) -> Result<Self, NnError> {
         let check = |name, value: usize, least: usize, condition| {
             let error = NnError::InvalidValue { name, condition, value: value.to_string() };
@@ -93,10 +97,13 @@ impl Sampler {
         if events.len() < 2 {
             return Err(NnError::TooFewEvents { found: events.len() });
         }
-        if events.iter().all(|window| window.frames.len() < 2) {
-            return Err(NnError::NoPositives);
+        let most = config.max_event_frames.unwrap_or(usize::MAX);
+        let found: usize = events.iter().map(|w| w.frames.len().min(most) / 2).sum();
+        match events.iter().find(|w| w.frames.len() > 1) {
+            None => Err(NnError::NoPositives),
+            Some(window) if found < pairs => Err(NnError::NoNegatives { event: window.event }),
+            Some(_) => Ok(Self { events, config, pairs }),
         }
-        Ok(Self { events, config })
     }
 
     /// Draws an epoch's batches: each event once, in random order.
@@ -130,12 +137,12 @@ impl Sampler {
         let mut open = Batch::default();
         for window in windows {
             open.push(window);
-            if open.frames.len() >= self.config.batch_frames && open.has_contrast() {
+            if open.frames.len() >= self.config.batch_frames && open.has_contrast(self.pairs) {
                 batches.push(std::mem::take(&mut open));
             }
         }
         match batches.last_mut() {
-            Some(last) if !open.has_contrast() => last.append(open),
+            Some(last) if !open.has_contrast(self.pairs) => last.append(open),
             _ => batches.push(open),
         }
         batches
@@ -146,7 +153,8 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    fn sampler(
+    fn sampler_of(
+        pairs: usize,
         lengths: &[usize],
         batch_frames: usize,
         most: Option<usize>,
@@ -158,7 +166,15 @@ mod tests {
             events.push(start..start + length);
         }
         let all: Vec<usize> = (0..lengths.len()).collect();
-        Sampler::new(&events, &all, SamplerConfig { batch_frames, max_event_frames: most })
+        Sampler::new(&events, &all, SamplerConfig { batch_frames, max_event_frames: most }, pairs)
+    }
+
+    fn sampler(
+        lengths: &[usize],
+        batch_frames: usize,
+        most: Option<usize>,
+    ) -> Result<Sampler, NnError> {
+        sampler_of(1, lengths, batch_frames, most)
     }
 
     #[test]
@@ -175,7 +191,7 @@ mod tests {
             assert_eq!(frames, expected, "epoch {epoch}");
             for (i, batch) in batches.iter().enumerate() {
                 assert!(
-                    batch.has_contrast() && (i + 1 == batches.len() || batch.frames.len() >= 20)
+                    batch.has_contrast(1) && (i + 1 == batches.len() || batch.frames.len() >= 20)
                 );
                 for (row, frame) in batch.frames.iter().enumerate() {
                     let event = &sampler.events[batch.events[row] as usize];
@@ -230,6 +246,28 @@ mod tests {
         // One long event is no batch: it has no negatives.
         assert_eq!(sizes(&[50, 2, 2, 2], 6), [52, 4]);
         assert_eq!(sizes(&[2, 1], 100), [3]);
+    }
+
+    #[test]
+    fn every_batch_has_the_pairs_that_the_loss_needs() {
+        // In some orders the events of 3 and 1 frames come first: full at 4 frames, but with one pair only.
+        let sampler = sampler_of(2, &[3, 1, 2, 1, 3], 4, None).unwrap();
+        for epoch in 0..50 {
+            for batch in sampler.epoch(&Streams::new(1, "test"), epoch) {
+                assert!(batch.has_contrast(2), "epoch {epoch}: {batch:?}");
+            }
+        }
+        let sizes = |pairs, lengths: &[usize]| -> Vec<usize> {
+            let sampler = sampler_of(pairs, lengths, 4, None).unwrap();
+            sampler.in_order().iter().map(|b| b.frames.len()).collect()
+        };
+        assert_eq!(sizes(1, &[3, 1, 3, 1]), [4, 4]);
+        assert_eq!(sizes(2, &[3, 1, 3, 1]), [8]);
+        assert_eq!(sizes(2, &[5, 1, 3, 1]), [10]);
+        for (lengths, most) in [(&[3, 1][..], None), (&[9, 1], Some(3))] {
+            let error = sampler_of(2, lengths, 4, most).unwrap_err();
+            assert!(matches!(error, NnError::NoNegatives { event: 0 }), "{error}");
+        }
     }
 
     #[test]

@@ -45,12 +45,13 @@ pub enum Objective {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Temperature {
-    /// Divides the cosines in the loss.
+    /// Divides the cosines in the loss; above 0. The paper names none; 0.5 is that of its code. Lower values weigh the
+    /// most similar negatives more.
     pub temperature: f64,
 }
 
 impl Default for Temperature {
-    /// The value of Ligeralde et al. 2023.
+    /// The value in the code of Ligeralde et al. 2023.
     fn default() -> Self {
         Self { temperature: 0.5 }
     }
@@ -69,6 +70,14 @@ impl Objective {
         match self {
             Self::WaveContrast(Temperature { temperature })
             | Self::NtXent(Temperature { temperature }) => temperature,
+        }
+    }
+
+    /// Disjoint pairs of neighboring frames that a batch holds at least: NT-Xent contrasts pairs with each other.
+    fn pairs(self) -> usize {
+        match self {
+            Self::WaveContrast(_) => 1,
+            Self::NtXent(_) => 2,
         }
     }
 
@@ -155,9 +164,11 @@ fn pretrain_in_pool(
 ) -> Result<Pretrained, NnError> {
     check_events(events, frames.count())?;
     let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
-    let sampler = Sampler::new(events, &trained, config.sampler)?;
-    // Too few events to contrast are no error here: they only leave the loss unknown.
-    let held_out = Sampler::new(events, &held_out, config.sampler).map_or(vec![], |s| s.in_order());
+    let sampler =
+        |chosen: &[usize]| Sampler::new(events, chosen, config.sampler, config.objective.pairs());
+    // Too few held-out events to contrast are no error: they only leave their loss unknown.
+    let held_out = sampler(&held_out).map_or(vec![], |s| s.in_order());
+    let sampler = sampler(&trained)?;
     let mut training = Training::new(frames, config, streams, device)?;
     let mut rows = Vec::with_capacity(config.epochs);
     for epoch in 1..=config.epochs {
@@ -383,6 +394,29 @@ mod tests {
             })
         };
         assert!(bits(1) == bits(2));
+    }
+
+    /// Short events: some orders would close a batch with a single pair, which NT-Xent cannot contrast.
+    #[test]
+    fn short_events_train_with_either_objective() {
+        let (pixels, _) = movie(4);
+        let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
+        let mut events: Vec<Range<usize>> = Vec::new();
+        for length in [3, 1, 3, 1, 2, 3, 1, 3, 1, 2] {
+            let start = events.last().map_or(0, |last| last.end + 1);
+            events.push(start..start + length);
+        }
+        let temperature = Temperature::default();
+        for objective in [Objective::WaveContrast(temperature), Objective::NtXent(temperature)] {
+            let sampler = SamplerConfig { batch_frames: 4, max_event_frames: None };
+            let config =
+                PretrainConfig { objective, sampler, epochs: 20, train_fraction: 0.6, ..config() };
+            let streams = Streams::new(1, "test");
+            let mut observe = |_: Progress| ControlFlow::Continue(());
+            let trained =
+                pretrain(frames, &events, &config, &streams, &Device::Cpu, &mut observe).unwrap();
+            assert!(trained.rows.iter().all(|row| row.held_out_loss.is_some()), "{objective:?}");
+        }
     }
 
     #[test]

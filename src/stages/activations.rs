@@ -11,6 +11,7 @@ use crate::artifacts::activations::{Activations, Layer};
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::images::AnyImages;
 use crate::engine::context::Context;
+use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
 use crate::nn::features::extract;
@@ -63,9 +64,14 @@ impl Stage for LayerActivations {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let encoder = cx.load(&self.encoder)?;
         let AnyImages(images) = cx.load(&self.images)?;
-        let network = from_artifact(&encoder, &device()?)?;
+        anyhow::ensure!(
+            images.count > 0,
+            Failure::data("there are no images to show to the encoder")
+                .hint("of a dataset the test part is shown: look at its `test_fraction`")
+        );
+        let network = from_artifact(&encoder, &device())?;
         let names: Vec<&str> = self.layers.iter().map(String::as_str).collect();
-        let total = images.count.max(1) as f64;
+        let total = images.count as f64;
         let mut observe = |done: usize| -> ControlFlow<()> {
             cx.progress(done as f64 / total, || format!("{done} images"));
             flow(cx)
@@ -83,7 +89,9 @@ impl Stage for LayerActivations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::dataset::Dataset;
     use crate::artifacts::images::Images;
+    use crate::engine::failure::FailureKind;
     use crate::stages::encoder_random::EncoderRandom;
     use crate::stages::shared::bench::Bench;
 
@@ -107,5 +115,18 @@ mod tests {
         assert_eq!((read.count, read.labels), (2, vec![3, 4]));
         assert_eq!(read.layers[0].values[..1024], images.pixels[..1024]);
         assert!(bench.run::<LayerActivations>(&format!("{text}layers = ['a']")).is_err());
+    }
+    #[test]
+    fn a_dataset_without_test_images_is_refused() {
+        let encoder: Encoder = Bench::new().run::<EncoderRandom>("width = 1").unwrap().main();
+        let empty = Images { count: 0, channels: 1, height: 8, width: 8, ..Images::default() };
+        let train = Images { count: 1, pixels: vec![0.5; 64], labels: vec![0], ..empty.clone() };
+        let data = Dataset { train, test: empty };
+        let bench = Bench::new().put("encoder", &encoder).put("images", &data);
+        let text = "encoder = '@encoder'\nimages = '@images'\n";
+        let failure = Failure::from_error(bench.run::<LayerActivations>(text).unwrap_err());
+        assert_eq!(failure.kind, FailureKind::Data);
+        assert_eq!(failure.message, "there are no images to show to the encoder");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("`test_fraction`")));
     }
 }

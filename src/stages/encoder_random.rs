@@ -15,7 +15,9 @@ use crate::nn::resnet::{ResNet, ResNetConfig, StemInit};
 /// Draws a ResNet-18 that is never trained.
 ///
 /// Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
-/// retinal-wave pre-training (Ligeralde et al. 2023).
+/// retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
+/// convolution anew, in the random and in the pre-trained networks, so that it starts as PyTorch's `Conv2d` does. That
+/// is the default here too.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderRandom {
@@ -27,8 +29,8 @@ pub struct EncoderRandom {
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 16))]
     channels: usize,
-    /// How the first convolution starts.
-    #[serde(default = "kaiming")]
+    /// How the first convolution starts. The default is the paper's code's; `kaiming` is the paper's words.
+    #[serde(default = "recreated")]
     stem_init: StemInit,
     /// Seed of the weights. A pre-training with the same seed starts from the same network.
     #[serde(default)]
@@ -41,8 +43,8 @@ pub(super) fn standard_width() -> usize {
 pub(super) fn three() -> usize {
     3
 }
-pub(super) fn kaiming() -> StemInit {
-    StemInit::Kaiming
+pub(super) fn recreated() -> StemInit {
+    StemInit::Conv2dDefault
 }
 
 /// Encoders of one seed are the same whatever they are to be used for.
@@ -50,7 +52,7 @@ pub(super) const STREAMS: &str = "encoder";
 
 impl Stage for EncoderRandom {
     const KIND: &'static str = "encoder.random";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
 
     fn check(&self) -> Vec<Violation> {
@@ -77,6 +79,7 @@ impl Stage for EncoderRandom {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::tensor::Data;
     use crate::stages::shared::bench::Bench;
 
     #[test]
@@ -88,6 +91,19 @@ mod tests {
         let stem = &encoder.file.tensors["conv1.weight"];
         assert_eq!(stem.shape, [64, 3, 7, 7]);
         assert_eq!(Bench::new().run::<EncoderRandom>("").unwrap().main::<Encoder>(), encoder);
+    }
+
+    #[test]
+    fn the_stem_starts_as_in_the_papers_code() {
+        let stem = |text: &str| {
+            let encoder: Encoder = Bench::new().run::<EncoderRandom>(text).unwrap().main();
+            let Data::F32(values) = &encoder.file.tensors["conv1.weight"].data else { panic!() };
+            values.iter().fold(0f32, |most, v| most.max(v.abs()))
+        };
+        // Uniform within 1/sqrt(147) against a normal of deviation sqrt(2 / (49 * 8)).
+        let bound = 1.0 / 147f32.sqrt();
+        assert!(stem("width = 8") <= bound && stem("width = 8") > 0.99 * bound);
+        assert!(stem("width = 8\nstem_init = 'kaiming'") > 2.0 * bound);
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn part(root: &Path, name: &str, limit: Option<usize>) -> anyhow::Result<Images>
     anyhow::ensure!(
         labels.len() == count,
         Failure::data(format!("`{name}` has {count} images and {} labels", labels.len()))
+            .hint("do both files belong together?")
     );
     let kept = limit.unwrap_or(count).min(count);
     let pixels = bytes[..kept * height * width].iter().map(|b| f32::from(*b) / 255.0).collect();
@@ -78,7 +79,10 @@ fn part(root: &Path, name: &str, limit: Option<usize>) -> anyhow::Result<Images>
 fn idx(root: &Path, name: &str, dimensions: usize) -> anyhow::Result<(Vec<usize>, Vec<u8>)> {
     let (path, bytes) = open(root, name)?;
     let shown = || path.display().to_string();
-    let wrong = |what: String| Failure::data(format!("{}: {what}", path.display()));
+    let wrong = |what: String| {
+        Failure::data(format!("{}: {what}", path.display()))
+            .hint("is the file whole? IDX is the format of MNIST: a header and bytes")
+    };
     let header = 4 + 4 * dimensions;
     anyhow::ensure!(bytes.len() >= header, wrong("too short to be an IDX file".into()));
     // Two zero bytes, 8 for unsigned bytes, then the number of dimensions (http://yann.lecun.com/exdb/mnist).
@@ -113,9 +117,10 @@ fn open(root: &Path, name: &str) -> anyhow::Result<(PathBuf, Vec<u8>)> {
             .hint("Debian's package `dataset-fashion-mnist` puts such files into /usr/share/datasets/fashion-mnist")
     );
     let mut bytes = Vec::new();
-    GzDecoder::new(files::read(&zipped)?.as_slice())
-        .read_to_end(&mut bytes)
-        .with_context(|| zipped.display().to_string())?;
+    GzDecoder::new(files::read(&zipped)?.as_slice()).read_to_end(&mut bytes).map_err(|error| {
+        Failure::data(format!("{} cannot be read: {error}", zipped.display()))
+            .hint("the name ends in `.gz`: the file must be whole and gzipped")
+    })?;
     Ok((zipped, bytes))
 }
 
@@ -127,6 +132,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+    use crate::engine::failure::FailureKind;
     use crate::stages::shared::bench::Bench;
 
     fn file(dimensions: &[u32], body: &[u8]) -> Vec<u8> {
@@ -154,5 +160,9 @@ mod tests {
         put("t10k-labels-idx1-ubyte", &file(&[2], &[3]));
         let error = Bench::new().run::<ImagesIdx>(&text).unwrap_err().to_string();
         assert!(error.contains("1 bytes for the shape [2]"), "{error}");
+        put("t10k-images-idx3-ubyte.gz", b"not gzipped");
+        let failure = Failure::from_error(Bench::new().run::<ImagesIdx>(&text).unwrap_err());
+        assert_eq!(failure.kind, FailureKind::Data);
+        assert!(failure.message.contains("idx3-ubyte.gz cannot be read"), "{failure}");
     }
 }

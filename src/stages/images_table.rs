@@ -1,8 +1,8 @@
 //! `images.table`: labeled images from a table, one row an image.
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
-use anyhow::Context as _;
 use flate2::read::GzDecoder;
 use polars::prelude::{Column, DataFrame, DataType};
 use polars_io::SerReader;
@@ -121,18 +121,34 @@ impl ImagesTable {
             |wanted: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
         let mut bytes = files::read(path)?;
         if extension("parquet") {
-            return ParquetReader::new(Cursor::new(bytes)).finish().context(name.to_owned());
+            return ParquetReader::new(Cursor::new(bytes)).finish().map_err(|error| {
+                unreadable(name, &error, "the name ends in `.parquet`: the file must be Parquet")
+            });
         }
         if extension("gz") {
             let mut plain = Vec::new();
-            GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).context(name.to_owned())?;
+            GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).map_err(|error| {
+                unreadable(
+                    name,
+                    &error,
+                    "the name ends in `.gz`: the file must be whole and gzipped",
+                )
+            })?;
             bytes = plain;
         }
+        // All columns as text, which `numbers` reads: types inferred from the first rows may not fit later ones.
         CsvReadOptions::default()
             .with_has_header(self.header)
+            .with_infer_schema_length(Some(0))
             .into_reader_with_file_handle(Cursor::new(bytes))
             .finish()
-            .context(name.to_owned())
+            .map_err(|error| {
+                unreadable(
+                    name,
+                    &error,
+                    "a CSV file has as many values in each line, with commas between",
+                )
+            })
     }
 
     fn images(&self, frame: &DataFrame) -> anyhow::Result<Images> {
@@ -175,9 +191,11 @@ impl ImagesTable {
     /// Draws the rows of both parts, class by class, and puts each part in random order.
     fn split(&self, labels: &[u32], streams: &Streams) -> (Vec<usize>, Vec<usize>) {
         let (mut train, mut test) = (Vec::new(), Vec::new());
-        let classes = labels.iter().max().map_or(0, |largest| largest + 1);
-        for class in 0..classes {
-            let mut rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+        let mut rows_of: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (row, label) in labels.iter().enumerate() {
+            rows_of.entry(*label).or_default().push(row);
+        }
+        for (class, mut rows) in rows_of {
             streams.indexed("split", u64::from(class)).shuffle(&mut rows);
             rows.truncate(self.per_class.unwrap_or(usize::MAX));
             let tested = (rows.len() as f64 * self.test_fraction).round() as usize;
@@ -191,19 +209,31 @@ impl ImagesTable {
     }
 }
 
+fn unreadable(name: &str, error: &dyn std::error::Error, hint: &str) -> anyhow::Error {
+    Failure::data(format!("{name} cannot be read: {error}")).hint(hint).into()
+}
+
 fn numbers(column: &Column) -> anyhow::Result<Vec<f64>> {
     let name = column.name();
-    let cast = column.cast(&DataType::Float64)?;
-    let values = cast.f64()?;
-    let wrong = || Failure::data(format!("column `{name}` holds something that is no number"));
-    values.iter().map(|v| Ok(v.filter(|v| v.is_finite()).ok_or_else(wrong)?)).collect()
+    let wrong = |row: Option<usize>| {
+        let place = row.map_or(String::new(), |row| format!(" in row {}", row + 1));
+        Failure::data(format!("column `{name}` holds something that is no number{place}"))
+            .hint("pixels and labels are finite numbers; set `header` if the first line names the columns")
+    };
+    let cast = column.cast(&DataType::Float64).map_err(|_| wrong(None))?;
+    let values = cast.f64().map_err(|_| wrong(None))?;
+    let finite = |(row, v): (usize, Option<f64>)| {
+        Ok(v.filter(|v| v.is_finite()).ok_or_else(|| wrong(Some(row)))?)
+    };
+    values.iter().enumerate().map(finite).collect()
 }
 
 fn class(value: f64) -> anyhow::Result<u32> {
     let whole = value.fract() == 0.0 && (0.0..1e6).contains(&value);
     anyhow::ensure!(
         whole,
-        Failure::data(format!("{value} is no label: labels are whole numbers from 0"))
+        Failure::data(format!("{value} is no label: labels are whole numbers from 0 to 999999"))
+            .hint("check `label`: is it the first or the last column?")
     );
     Ok(value as u32)
 }
@@ -211,6 +241,7 @@ fn class(value: f64) -> anyhow::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::failure::FailureKind;
     use crate::stages::shared::bench::Bench;
 
     #[test]
@@ -230,5 +261,58 @@ mod tests {
         let wrong = text.replace("width = 2", "width = 3");
         let error = Bench::new().run::<ImagesTable>(&wrong).unwrap_err().to_string();
         assert!(error.contains("has 5 columns"), "{error}");
+    }
+    /// Reads a CSV file of one pixel and a label a row.
+    fn read(name: &str, bytes: &[u8]) -> anyhow::Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        files::write(&path, bytes).unwrap();
+        let text = format!(
+            "path = '{}'\nheight = 1\nwidth = 1\nwhite = 1\ntest_fraction = 0",
+            path.display()
+        );
+        Bench::new().run::<ImagesTable>(&text).map(|results| results.main())
+    }
+
+    #[test]
+    fn decimals_far_down_are_read() {
+        let row =
+            |i: usize| if i < 140 { "1,0\n".to_owned() } else { format!("0.25,{}\n", 1 + i % 2) };
+        let rows: Vec<String> = (0..150).map(row).collect();
+        let data = read("t.csv", rows.concat().as_bytes()).unwrap();
+        assert_eq!((data.train.count, data.test.count, data.classes()), (150, 0, 3));
+        for i in 0..150 {
+            let expected = if data.train.labels[i] == 0 { 1.0 } else { 0.25 };
+            assert_eq!(data.train.pixels[i], expected);
+        }
+    }
+
+    #[test]
+    fn labels_far_apart_cost_no_more() {
+        let data = read("t.csv", b"0.5,999999\n1,0\n").unwrap();
+        assert_eq!(data.classes(), 1_000_000);
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_failures_of_the_data() {
+        let check = |name: &str, bytes: &[u8], message: &str| {
+            let failure = Failure::from_error(read(name, bytes).unwrap_err());
+            assert_eq!(failure.kind, FailureKind::Data, "{failure}");
+            assert!(failure.message.contains(message) && failure.hint.is_some(), "{failure:?}");
+        };
+        check("t.parquet", b"1,0\n", "t.parquet cannot be read");
+        check("t.csv.gz", b"1,0\n", "t.csv.gz cannot be read");
+        check("t.csv", b"", "t.csv cannot be read");
+        check(
+            "t.csv",
+            b"1,0\n0.5,x\n",
+            "column `column_2` holds something that is no number in row 2",
+        );
+        check(
+            "t.csv",
+            b"1,0\n,1\n",
+            "column `column_1` holds something that is no number in row 2",
+        );
+        check("t.csv", b"1,0.5\n", "0.5 is no label");
     }
 }

@@ -8,28 +8,34 @@ use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
+use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::waves::events::{Segmentation, active_fraction, segment};
+use crate::waves::events::{Segmentation, active_fraction, active_frames, segment};
 
 /// Finds the events of a movie: runs of frames between silent ones.
 ///
 /// A pixel is active above a threshold; a frame without enough active pixels is silent. For simulated waves the
 /// threshold is -60 mV (Lansdell et al. 2014) and one active cell is enough (Ligeralde et al. 2023, section 2.1).
-/// Metrics: number of `events`, `frames` in them, and the `active_fraction` of all frames.
+/// Metrics: number of `events`, `frames` in them, and the `active_fraction` of all frames. The table `durations` has
+/// a row for each event: `start`, `frames`, `seconds`, and `censored`, which is 1 for an event that touches the
+/// first or last frame of the movie, so that its true length is unknown. Such events are kept. A movie without a
+/// silent frame is refused, because it has no events but itself.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovieSegment {
     /// The movie.
     movie: Input<Movie>,
-    /// Value above which a pixel is active, in the movie's unit (mV for simulated waves).
+    /// Value above which a pixel is active, in the movie's unit. -60 mV fits simulated waves as `waves.simulate` yields
+    /// them (Lansdell et al. 2014); segment those, not the movie that `movie.normalise` makes of them.
     #[serde(default = "threshold")]
     threshold: f64,
     /// Active pixels that a frame of an event has at least.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     active_pixels: usize,
-    /// Frames that an event has at least.
+    /// Frames that an event has at least, from 1. The paper names no shortest event; 2 is the fewest that have a
+    /// positive pair.
     #[serde(default = "two")]
     #[schemars(range(min = 1))]
     shortest: usize,
@@ -39,7 +45,7 @@ fn threshold() -> f64 {
     Segmentation::default().threshold
 }
 fn one() -> usize {
-    1
+    Segmentation::default().active_pixels
 }
 fn two() -> usize {
     2
@@ -47,7 +53,7 @@ fn two() -> usize {
 
 impl Stage for MovieSegment {
     const KIND: &'static str = "movie.segment";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
 
     fn check(&self) -> Vec<Violation> {
@@ -64,16 +70,27 @@ impl Stage for MovieSegment {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let (frames, rate) = film::from_movie(cx.load(&self.movie)?)?;
         let Self { threshold, active_pixels, shortest, .. } = *self;
-        let rule = Segmentation { threshold, active_pixels, shortest };
-        let events = segment(&frames, &rule);
+        let rule = Segmentation { threshold, active_pixels };
+        let total = frames.frames;
+        let active = active_frames(&frames, &rule, |frame| {
+            cx.progress((frame + 1) as f64 / total as f64, || format!("{} frames", frame + 1));
+            cx.check_cancelled()
+        })?;
+        anyhow::ensure!(
+            !active.iter().all(|active| *active),
+            Failure::data(format!("none of the {total} frames is silent at a threshold of {threshold}"))
+                .hint("`threshold` is in the unit of the movie: -60 mV fits the movie that `waves.simulate` yields, not a normalized one")
+        );
+        let events = segment(&active, shortest);
         cx.metric("events", events.len() as f64)?;
         cx.metric("frames", events.iter().map(ExactSizeIterator::len).sum::<usize>() as f64)?;
-        cx.metric("active_fraction", active_fraction(&frames, &rule))?;
+        cx.metric("active_fraction", active_fraction(&active))?;
         let table = Table::new()
             .counts("event", 0..events.len())
             .counts("start", events.iter().map(|e| e.start))
             .counts("frames", events.iter().map(ExactSizeIterator::len))
-            .floats("seconds", events.iter().map(|e| e.len() as f64 / rate));
+            .floats("seconds", events.iter().map(|e| e.len() as f64 / rate))
+            .counts("censored", events.iter().map(|e| usize::from(e.start == 0 || e.end == total)));
         cx.save_as("durations", &table)?;
         cx.save(&Events {
             starts: events.iter().map(|e| e.start as u32).collect(),
@@ -98,5 +115,27 @@ mod tests {
         assert_eq!((results.metrics["events"], results.metrics["frames"]), (2.0, 3.0));
         let longer: Events = bench.run::<MovieSegment>("movie = '@movie'").unwrap().main();
         assert_eq!(longer.starts, [1]);
+    }
+
+    #[test]
+    fn events_at_the_ends_of_the_movie_are_censored() {
+        let data = [-50., -50., -70., -50., -50., -70., -50., -50.].map(|v: f32| v).to_vec();
+        let movie = Movie { frames: 8, height: 1, width: 1, rate: 10.0, data };
+        let bench = Bench::new().put("movie", &movie);
+        let results = bench.run::<MovieSegment>("movie = '@movie'").unwrap();
+        let durations = results.output::<Table>("durations").frame().unwrap();
+        let censored = durations.column("censored").unwrap().i64().unwrap();
+        assert_eq!(censored.iter().collect::<Vec<_>>(), [Some(1), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn a_movie_without_silence_is_refused() {
+        let movie = Movie { frames: 3, height: 1, width: 1, rate: 10.0, data: vec![0.0, 0.5, 1.0] };
+        let bench = Bench::new().put("movie", &movie);
+        let error = bench.run::<MovieSegment>("movie = '@movie'").unwrap_err();
+        let failure = Failure::from_error(error);
+        assert_eq!(failure.message, "none of the 3 frames is silent at a threshold of -60");
+        assert_eq!(failure.kind, crate::engine::failure::FailureKind::Data);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("normalized")));
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::film;
+use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
@@ -12,13 +13,20 @@ use crate::waves::shuffle;
 
 /// Shuffles a movie in time, in space, or in both.
 ///
-/// In time, all frames are put into one random order; in space, the pixels of each frame into an order of its own
-/// (Ligeralde et al. 2023, section 2.1). Events keep their boundaries: those of the original movie fit the shuffled one.
+/// In time, frames are put into one random order; in space, the pixels of each frame into an order of its own
+/// (Ligeralde et al. 2023, section 2.1). The paper shuffles what it trains on: its code joins the frames of all events
+/// and permutes those. Give `events` for that; without them, the silent frames between events, which are all much the
+/// same, get into the events. Events keep their boundaries: those of the original movie fit the shuffled one. In
+/// space, the paper's code permutes each of three equal channels on its own; a movie here has one channel.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovieShuffle {
     /// The movie.
     movie: Input<Movie>,
+    /// The events whose frames are put into a new order in time, all together; frames outside stay where they are.
+    /// Without events, all frames of the movie. In space, pixels are permuted in every frame either way.
+    #[serde(default)]
+    events: Option<Input<Events>>,
     /// What is destroyed.
     axis: Axis,
     /// Seed of the orders.
@@ -40,7 +48,7 @@ enum Axis {
 
 impl Stage for MovieShuffle {
     const KIND: &'static str = "movie.shuffle";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
 
     fn outputs(&self) -> Outputs {
@@ -51,10 +59,22 @@ impl Stage for MovieShuffle {
         let (mut frames, rate) = film::from_movie(cx.load(&self.movie)?)?;
         let streams = self.seed.streams(Self::KIND);
         if self.axis != Axis::Space {
-            shuffle::in_time(&mut frames, &streams);
+            let places: Vec<usize> = match &self.events {
+                Some(events) => {
+                    film::ranges(&cx.load(events)?, frames.frames)?.into_iter().flatten().collect()
+                }
+                None => (0..frames.frames).collect(),
+            };
+            shuffle::in_time(&mut frames, &places, &streams);
+            cx.progress(0.5, || "shuffled in time".into());
+            cx.check_cancelled()?;
         }
         if self.axis != Axis::Time {
-            shuffle::in_space(&mut frames, &streams);
+            let total = frames.frames as f64;
+            shuffle::in_space(&mut frames, &streams, |frame| {
+                cx.progress(0.5 + 0.5 * (frame + 1) as f64 / total, || format!("{frame} frames"));
+                cx.check_cancelled()
+            })?;
         }
         cx.save(&film::to_movie(frames, rate))
     }
@@ -65,18 +85,26 @@ mod tests {
     use super::*;
     use crate::stages::shared::bench::Bench;
 
+    /// Twenty frames of four pixels; the first pixel is four times the frame's index.
+    fn movie() -> Movie {
+        let data: Vec<f32> = (0..80).map(|v| v as f32).collect();
+        Movie { frames: 20, height: 2, width: 2, rate: 10.0, data }
+    }
+
+    /// The frame that each frame of a shuffled movie comes from, if its pixels still tell.
+    fn sources(movie: &Movie) -> Vec<usize> {
+        movie.data.chunks(4).map(|frame| frame[0] as usize / 4).collect()
+    }
+
     #[test]
     fn each_axis_keeps_what_it_should() {
-        let data: Vec<f32> = (0..80).map(|v| v as f32).collect();
-        let movie = Movie { frames: 20, height: 2, width: 2, rate: 10.0, data };
-        let bench = Bench::new().put("movie", &movie);
+        let bench = Bench::new().put("movie", &movie());
         let run = |axis: &str| -> Movie {
             let text = format!("movie = '@movie'\naxis = '{axis}'");
             bench.run::<MovieShuffle>(&text).unwrap().main()
         };
         let (time, space, both) = (run("time"), run("space"), run("both"));
-        let frame_of = |movie: &Movie, f: usize| movie.data[f * 4] as usize / 4;
-        let in_order = |movie: &Movie| (0..20).all(|f| frame_of(movie, f) == f);
+        let in_order = |movie: &Movie| sources(movie).into_iter().eq(0..20);
         let whole =
             |movie: &Movie| movie.data.chunks(4).all(|f| f.windows(2).all(|w| w[1] == w[0] + 1.0));
         assert!(!in_order(&time) && whole(&time));
@@ -86,5 +114,38 @@ mod tests {
             movie.data.sort_by(f32::total_cmp);
             assert!(movie.data.iter().enumerate().all(|(i, v)| *v == i as f32));
         }
+    }
+    #[test]
+    fn with_events_only_their_frames_move() {
+        let events = Events { starts: vec![2, 11], ends: vec![8, 19] };
+        let bench = Bench::new().put("movie", &movie()).put("events", &events);
+        let run = |axis: &str| -> Movie {
+            let text = format!("movie = '@movie'\nevents = '@events'\naxis = '{axis}'");
+            bench.run::<MovieShuffle>(&text).unwrap().main()
+        };
+        let inside: Vec<usize> = (2..8).chain(11..19).collect();
+        for axis in ["time", "both"] {
+            let found = sources(&run(axis));
+            assert!((0..20).all(|f| inside.contains(&f) || found[f] == f), "{axis}: {found:?}");
+            let mut moved: Vec<usize> = inside.iter().map(|f| found[*f]).collect();
+            assert_ne!(moved, inside, "{axis}");
+            moved.sort_unstable();
+            assert_eq!(moved, inside, "{axis}");
+        }
+        assert_eq!(run("space"), {
+            let text = "movie = '@movie'\naxis = 'space'";
+            bench.run::<MovieShuffle>(text).unwrap().main::<Movie>()
+        });
+    }
+
+    #[test]
+    fn events_of_another_movie_are_refused() {
+        let events = Events { starts: vec![2], ends: vec![21] };
+        let bench = Bench::new().put("movie", &movie()).put("events", &events);
+        let text = "movie = '@movie'\nevents = '@events'\naxis = 'time'";
+        let error = bench.run::<MovieShuffle>(text).unwrap_err();
+        let failure = crate::engine::failure::Failure::from_error(error);
+        assert_eq!(failure.kind, crate::engine::failure::FailureKind::Data);
+        assert!(failure.hint.is_some() && failure.message.contains("2..21"), "{failure}");
     }
 }

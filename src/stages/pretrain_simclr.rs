@@ -4,7 +4,7 @@ use candle_core::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::encoder_random::{STREAMS, kaiming, standard_width, three};
+use super::encoder_random::{STREAMS, recreated, standard_width, three};
 use super::shared::network::{device, to_artifact};
 use super::shared::training::{failure, flow};
 use crate::artifacts::encoder::Encoder;
@@ -24,7 +24,9 @@ use crate::nn::simclr::{EpochRow, Objective, PretrainConfig, Pretrained, Progres
 ///
 /// No augmentation: positives come from time alone. As in Ligeralde et al. 2023 (PMLR 243:194-208), sections 2.1 and
 /// 2.3: torchvision's ResNet-18, a projector of linear layers with batch normalization, Adam, whole events drawn at
-/// random until a batch is full. Defaults are the paper's. Frames are expected in [0, 1] (see `movie.normalise`).
+/// random until a batch is full (its code draws them in the order of the file, the same in each epoch). Defaults are
+/// the paper's where it gives a value, else those of its code: each parameter says which. Frames are expected in
+/// [0, 1] (see `movie.normalise`).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSimclr {
@@ -40,35 +42,38 @@ pub struct PretrainSimclr {
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 16))]
     channels: usize,
-    /// How the first convolution starts.
-    #[serde(default = "kaiming")]
+    /// How the first convolution starts. The default is the paper's code's; `kaiming` is the paper's words.
+    #[serde(default = "recreated")]
     stem_init: StemInit,
-    /// Widths of the projector's layers, the last one included.
+    /// Widths of the projector's layers, the last one included: from 1 to 8 layers of 1 to 65536 units. The default is
+    /// the paper's.
     #[serde(default = "paper_projector")]
     projector: Vec<usize>,
-    /// What is contrasted.
+    /// What is contrasted, and its `temperature`, above 0 (0.5 in the paper's code). The default is the paper's.
     #[serde(default)]
     objective: Objective,
-    /// Passes over the events.
+    /// Passes over the events; 100 in the paper.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 1_000_000))]
     epochs: usize,
-    /// Frames at which a batch is full. Events are whole, so that most batches hold more.
+    /// Frames at which a batch is full, at least 2. Events are whole, so that most batches hold more. 3000 in the paper.
     #[serde(default = "paper_batch")]
     #[schemars(range(min = 2))]
     batch_frames: usize,
-    /// Longest run of frames that an event gives to an epoch, drawn anew in each; whole events where absent.
+    /// Longest run of frames that an event gives to an epoch, at least 2, drawn anew in each. Whole events where absent,
+    /// as in the paper.
     #[serde(default)]
     max_event_frames: Option<usize>,
-    /// Share of the events that is trained on; the others give the held-out loss.
+    /// Share of the events that is trained on, above 0 and at most 1; the others give the held-out loss. 0.8 is the
+    /// value for simulated waves in the paper's code.
     #[serde(default = "most")]
     #[schemars(range(min = 0.0, max = 1.0))]
     train_fraction: f64,
-    /// Learning rate of Adam.
+    /// Learning rate of Adam, at least 0; 1e-4 in the paper.
     #[serde(default = "paper_rate")]
     #[schemars(range(min = 0.0))]
     learning_rate: f64,
-    /// Multiple of each weight that is added to its gradient.
+    /// Multiple of each weight that is added to its gradient, at least 0; 1e-6 in the paper's code.
     #[serde(default = "paper_decay")]
     #[schemars(range(min = 0.0))]
     weight_decay: f64,
@@ -98,15 +103,16 @@ fn paper_decay() -> f64 {
 
 impl Stage for PretrainSimclr {
     const KIND: &'static str = "pretrain.simclr";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
 
     fn check(&self) -> Vec<Violation> {
-        let widths = !self.projector.is_empty() && self.projector.iter().all(|w| *w > 0);
+        let widths = (1..=8).contains(&self.projector.len())
+            && self.projector.iter().all(|width| (1..=65_536).contains(width));
         let mut broken = violations([
             ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
             ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
-            ("projector", widths, "must hold at least one width, each at least 1"),
+            ("projector", widths, "must hold 1 to 8 widths, each from 1 to 65536"),
             ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
             ("batch_frames", self.batch_frames >= 2, "must be at least 2"),
             (
@@ -130,7 +136,7 @@ impl Stage for PretrainSimclr {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let movie = cx.load(&self.movie)?;
         let events = cx.load(&self.events)?;
-        let trained = self.train(cx, &movie, &events, &device()?)?;
+        let trained = self.train(cx, &movie, &events, &device())?;
         let last = trained.rows.last().expect("there is at least one epoch");
         cx.metric("loss", last.train_loss)?;
         cx.metric("alignment", last.alignment)?;
@@ -244,15 +250,20 @@ mod tests {
     fn both_objectives_learn_and_bad_parameters_are_refused() {
         for objective in ["wave_contrast", "nt_xent"] {
             let more = format!(
-                "learning_rate = 1e-3\nepochs = 1\nobjective = {{ {objective} = {{ temperature = 0.2 }} }}"
+                "learning_rate = 1e-2\nepochs = 20\nobjective = {{ {objective} = {{ temperature = 0.2 }} }}"
             );
             let results = bench().run::<PretrainSimclr>(&format!("{SMALL}{more}")).unwrap();
-            assert!(results.metrics["loss"].is_finite());
+            let history = results.output::<Table>("history").frame().unwrap();
+            let losses = history.column("loss").unwrap().f64().unwrap();
+            let (first, last) = (losses.get(0).unwrap(), losses.get(19).unwrap());
+            assert!(last < first - 0.3, "{objective}: {first} {last}");
+            assert_eq!(last, results.metrics["loss"]);
         }
-        for bad in ["epochs = 0", "train_fraction = 0.0", "projector = []", "max_event_frames = 1"]
-        {
-            let text = format!("{SMALL}{bad}");
-            assert!(bench().run::<PretrainSimclr>(&text).is_err(), "{bad}");
+        let lines = ["epochs = 0", "train_fraction = 0.0", "max_event_frames = 1"];
+        let lines = lines.map(|line| format!("{SMALL}{line}"));
+        let widths = ["[]", "[70000]"].map(|widths| SMALL.replace("[8, 4]", widths));
+        for text in lines.into_iter().chain(widths) {
+            assert!(bench().run::<PretrainSimclr>(&text).is_err(), "{text}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::features::{Features, extract};
+use crate::nn::features::{Features, adapt, extract};
 use crate::nn::linear_probe::{Probe, ProbeConfig, Samples, Scaling, train_probe};
 use crate::nn::optimizer::AdamConfig;
 use crate::nn::resnet::{ResNet, TAPS};
@@ -25,7 +25,7 @@ use crate::nn::resnet::{ResNet, TAPS};
 /// Trains a softmax classifier on the frozen features of an encoder.
 ///
 /// Linear, with bias, cross-entropy, Adam (Ligeralde et al. 2023, section 2.2, whose values are the defaults). The
-/// encoder is in evaluation mode: its batch normalization keeps the statistics of pre-training. Metrics: `accuracy`
+/// encoder is in evaluation mode; see `batch_norm` for the statistics that it normalizes by. Metrics: `accuracy`
 /// on the test part after the last epoch; `best_accuracy`, the best of all epochs and thus selected on the test part,
 /// which is what the paper's code reports; `train_accuracy` and `loss` over the last epoch.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -38,25 +38,28 @@ pub struct ProbeLinear {
     /// The layer that is read: `input`, `stem`, `layer1.0` to `layer4.1`, or `pooled`.
     #[serde(default = "pooled")]
     layer: String,
-    /// Passes over the training images.
+    /// Passes over the training images; 100 in the paper.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 1_000_000))]
     epochs: usize,
-    /// Images of a step.
+    /// Images of a step, at least 1; 100 in the paper.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1))]
     batch: usize,
-    /// Learning rate of Adam.
+    /// Learning rate of Adam, at least 0; 1e-4 in the paper.
     #[serde(default = "paper_rate")]
     #[schemars(range(min = 0.0))]
     learning_rate: f64,
-    /// Multiple of each weight that is added to its gradient.
+    /// Multiple of each weight that is added to its gradient, at least 0. The paper names none; its code has 1e-6.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     weight_decay: f64,
     /// What is done to features beforehand.
     #[serde(default)]
     scaling: FeatureScaling,
+    /// The statistics that the encoder's batch normalization uses. The paper freezes the encoder; its code adapts.
+    #[serde(default)]
+    batch_norm: Statistics,
     /// Seed of the classifier's weights and of the order of images.
     #[serde(default)]
     seed: Seed,
@@ -71,6 +74,20 @@ enum FeatureScaling {
     None,
     /// Each is brought to mean 0 and variance 1 over the training images.
     Standardize,
+}
+
+/// The statistics that a probed encoder's batch normalization uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Statistics {
+    /// Those of pre-training; for a random network, mean 0 and variance 1.
+    #[default]
+    Frozen,
+    /// Those of the task's training images, before the probe is trained: each layer's mean and variance become their
+    /// averages over batches of up to 256 training images, each passed through as in training. The paper's code probes
+    /// in training mode, where every batch is normalized by its own statistics, test batches too; here test images do
+    /// not depend on each other.
+    Adapt,
 }
 
 fn pooled() -> String {
@@ -108,7 +125,7 @@ impl Stage for ProbeLinear {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let encoder = cx.load(&self.encoder)?;
         let data = cx.load(&self.images)?;
-        let network = from_artifact(&encoder, &device()?)?;
+        let network = from_artifact(&encoder, &device())?;
         let probe = self.train(cx, &network, &data)?;
         let last = probe.rows.last().expect("there is at least one epoch");
         cx.metric("accuracy", probe.final_test_accuracy)?;
@@ -135,7 +152,22 @@ const READING: f64 = 0.5;
 
 impl ProbeLinear {
     fn train(&self, cx: &Context<'_>, network: &ResNet, data: &Dataset) -> anyhow::Result<Probe> {
-        let total = (data.train.count + data.test.count).max(1) as f64;
+        for part in [&data.train, &data.test] {
+            anyhow::ensure!(
+                part.labels.len() == part.count && part.count > 0,
+                Failure::data("a probe needs labeled images in both parts of its dataset")
+                    .hint("look at `test_fraction`, `train` and `test` of the stage that made it")
+            );
+        }
+        let streams = self.seed.streams(Self::KIND);
+        if self.batch_norm == Statistics::Adapt {
+            adapt(network, view(&data.train)?, &streams, &mut |done| {
+                cx.progress(0.0, || format!("adapting to {done} images"));
+                flow(cx)
+            })
+            .map_err(failure)?;
+        }
+        let total = (data.train.count + data.test.count) as f64;
         let train = self.features(cx, network, &data.train, 0.0, total)?;
         let test = self.features(cx, network, &data.test, data.train.count as f64, total)?;
         let config = ProbeConfig {
@@ -152,7 +184,6 @@ impl ProbeLinear {
                 FeatureScaling::Standardize => Scaling::Standardize,
             },
         };
-        let streams = self.seed.streams(Self::KIND);
         let train = Samples { features: &train, labels: &data.train.labels };
         let test = Samples { features: &test, labels: &data.test.labels };
         train_probe(&config, train, test, &streams, &mut |row| {
@@ -173,10 +204,6 @@ impl ProbeLinear {
         before: f64,
         total: f64,
     ) -> anyhow::Result<Features> {
-        anyhow::ensure!(
-            images.labels.len() == images.count && images.count > 0,
-            Failure::data("a probe needs labeled images in both parts of its dataset")
-        );
         let mut observe = |done: usize| -> ControlFlow<()> {
             cx.progress(READING * (before + done as f64) / total, || "reading features".into());
             flow(cx)
@@ -217,6 +244,17 @@ mod tests {
         assert_eq!(results.metrics["accuracy"], 1.0);
         assert_eq!(results.output::<Table>("history").frame().unwrap().height(), 60);
         assert_eq!(results.main::<Tensors>().0.tensors["weight"].shape, [2, 16]);
+    }
+
+    #[test]
+    fn statistics_stay_or_are_the_tasks() {
+        let text = "encoder = '@encoder'\nimages = '@images'\nepochs = 3\n";
+        let loss = |more: &str| {
+            bench().run::<ProbeLinear>(&format!("{text}{more}")).unwrap().metrics["loss"]
+        };
+        assert_eq!(loss(""), loss("batch_norm = 'frozen'"));
+        assert_ne!(loss(""), loss("batch_norm = 'adapt'"));
+        assert_eq!(loss("batch_norm = 'adapt'"), loss("batch_norm = 'adapt'"));
     }
 
     #[test]

@@ -29,11 +29,13 @@ pub struct WavesSimulate {
     #[serde(default = "lattice")]
     #[schemars(range(min = 2, max = 4096))]
     size: usize,
-    /// Frames a second. Each frame is the state at the nearest time step. 35/3 is the macroscope's rate.
+    /// Frames a second of simulated time, above 0 and at most 1 / `dt`. Each frame is the state at the nearest time
+    /// step. The default, 35/3, is the macroscope's rate (Ligeralde et al. 2023, who equate 3 s with 35 frames).
     #[serde(default = "macroscope")]
     #[schemars(range(min = 0.0))]
     output_rate: f64,
-    /// Simulated time before the first frame, in s.
+    /// Simulated time before the first frame, in s, at least 0. The default, 500 s, is that of the instructions of
+    /// Lansdell's code. At most 1e12 time steps in all.
     #[serde(default = "burn_in")]
     #[schemars(range(min = 0.0))]
     burn_in: f64,
@@ -88,7 +90,7 @@ impl Stage for WavesSimulate {
             if own.contains(&field) {
                 Violation::new(field, rule)
             } else {
-                Violation::new("model", format!("has a `{field}` that {rule}"))
+                Violation::new("model", format!("is out of range: `{field}` {rule}"))
             }
         };
         self.parameters().check().into_iter().map(violation).collect()
@@ -150,7 +152,14 @@ mod tests {
     fn an_unstable_step_is_refused_with_the_reason() {
         let text = "frames = 1\nmodel = { lansdell = { dt = 0.05 } }";
         let error = Bench::new().run::<WavesSimulate>(text).unwrap_err().to_string();
-        assert!(error.contains("has a `dt` that unstable") || error.contains("`dt`"), "{error}");
-        assert!(error.contains("explicit midpoint"), "{error}");
+        let expected = "is out of range: `dt` must be at most 8.65e-3 s, is 0.05: the membrane relaxes (37.0 nS over \
+                        160 pF) at up to 231/s, and explicit midpoint steps need dt <= 2 / rate";
+        let stage: WavesSimulate = toml::from_str(text).unwrap();
+        assert_eq!(stage.check(), [Violation::new("model", expected)], "{error}");
+        let noise = "frames = 1\nmodel = { lansdell = { noise = { exponential = { rate = 0 } } } }";
+        let stage: WavesSimulate = toml::from_str(noise).unwrap();
+        let expected =
+            "is out of range: `noise` must have a `rate` that is positive and finite, is 0";
+        assert_eq!(stage.check(), [Violation::new("model", expected)]);
     }
 }

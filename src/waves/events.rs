@@ -11,29 +11,42 @@ pub struct Segmentation {
     pub threshold: f64,
     /// A frame belongs to an event if at least this many pixels are active in it.
     pub active_pixels: usize,
-    /// Events of fewer frames are left out.
-    pub shortest: usize,
 }
 
 impl Default for Segmentation {
     fn default() -> Self {
-        Self { threshold: -60.0, active_pixels: 1, shortest: 2 }
+        Self { threshold: -60.0, active_pixels: 1 }
     }
 }
 
-/// Cuts a movie at its silent frames: an event is a run of frames between them.
+/// Tells of each frame whether it is active; `observe` is called after each with its index, and its error ends the work.
+pub fn active_frames<E>(
+    movie: &Frames,
+    rule: &Segmentation,
+    mut observe: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<bool>, E> {
+    let mut active = Vec::with_capacity(movie.frames);
+    for frame in 0..movie.frames {
+        active.push(is_active(movie.frame(frame), rule));
+        observe(frame)?;
+    }
+    Ok(active)
+}
+
+/// Cuts a movie at its silent frames: an event is a run of active frames between them.
 ///
+/// The first event also begins where the movie begins, and the last ends where it ends, if there is activity.
 /// The rule of Ligeralde et al. 2023 for simulated waves (section 2.1), whose events lie between periods without any
 /// active cell.
-pub fn segment(movie: &Frames, rule: &Segmentation) -> Vec<Range<usize>> {
+pub fn segment(active: &[bool], shortest: usize) -> Vec<Range<usize>> {
     let mut events = Vec::new();
     let mut start = None;
-    for frame in 0..=movie.frames {
-        let busy = frame < movie.frames && is_active(movie.frame(frame), rule);
+    for frame in 0..=active.len() {
+        let busy = active.get(frame).copied().unwrap_or(false);
         match (busy, start) {
             (true, None) => start = Some(frame),
             (false, Some(first)) => {
-                if frame - first >= rule.shortest {
+                if frame - first >= shortest {
                     events.push(first..frame);
                 }
                 start = None;
@@ -45,9 +58,8 @@ pub fn segment(movie: &Frames, rule: &Segmentation) -> Vec<Range<usize>> {
 }
 
 /// The share of frames that belong to an event of any length.
-pub fn active_fraction(movie: &Frames, rule: &Segmentation) -> f64 {
-    let active = (0..movie.frames).filter(|&f| is_active(movie.frame(f), rule)).count();
-    active as f64 / movie.frames.max(1) as f64
+pub fn active_fraction(active: &[bool]) -> f64 {
+    active.iter().filter(|active| **active).count() as f64 / active.len().max(1) as f64
 }
 
 fn is_active(frame: &[f32], rule: &Segmentation) -> bool {
@@ -64,15 +76,24 @@ mod tests {
         // Active pixels a frame: 1 2 0 1 0 2 2 2
         let data = [9, 0, 9, 9, 0, 0, 0, 9, 0, 0, 9, 9, 9, 9, 9, 9].map(|v| v as f32).to_vec();
         let movie = Frames::new(8, 1, 2, data).unwrap();
+        let active = |active_pixels| {
+            let rule = Segmentation { threshold: 5.0, active_pixels };
+            active_frames(&movie, &rule, |_| Ok::<(), ()>(())).unwrap()
+        };
         let check = |active_pixels, shortest, expected: &[Range<usize>]| {
-            let rule = Segmentation { threshold: 5.0, active_pixels, shortest };
-            assert_eq!(segment(&movie, &rule), expected);
+            assert_eq!(segment(&active(active_pixels), shortest), expected);
         };
         check(1, 1, &[0..2, 3..4, 5..8]);
         check(1, 2, &[0..2, 5..8]);
         check(2, 1, &[1..2, 5..8]);
         check(3, 1, &[]);
-        let rule = Segmentation { threshold: 5.0, active_pixels: 1, shortest: 2 };
-        assert_eq!(active_fraction(&movie, &rule), 0.75);
+        assert_eq!(active_fraction(&active(1)), 0.75);
+        let stopped =
+            active_frames(
+                &movie,
+                &Segmentation::default(),
+                |f| if f < 3 { Ok(()) } else { Err(f) },
+            );
+        assert_eq!(stopped, Err(3));
     }
 }

@@ -186,7 +186,7 @@ impl Lattice {
 mod tests {
     use std::cell::RefCell;
 
-    use super::super::events::{Segmentation, active_fraction, segment};
+    use super::super::events::{Segmentation, active_fraction, active_frames, segment};
     use super::*;
 
     fn run(recording: Recording, model: Lansdell, seed: u64) -> Frames {
@@ -256,7 +256,8 @@ mod tests {
         };
         let (coarse, fine) = (error(2e-3), error(1e-3));
         assert!((3.4..4.6).contains(&(coarse / fine)), "{coarse} {fine}");
-        assert!(fine < 1e-2, "{fine} mV");
+        // The error of the same steps on one cell, from another program in another language.
+        assert!((fine / 9.958e-5 - 1.0).abs() < 0.01, "{fine} mV");
     }
 
     #[test]
@@ -293,11 +294,12 @@ mod tests {
             let rate = super::super::parameters::MACROSCOPE_RATE;
             let recording = Recording { size: 32, frames: 2625, output_rate: rate, burn_in: 75.0 };
             let movie = run(recording, model, 3);
-            let rule = Segmentation { shortest: 1, ..Segmentation::default() };
+            let active = active_frames(&movie, &Segmentation::default(), |_| Ok::<(), ()>(()));
+            let active = active.unwrap();
             let mut lengths: Vec<usize> =
-                segment(&movie, &rule).iter().map(ExactSizeIterator::len).collect();
+                segment(&active, 1).iter().map(ExactSizeIterator::len).collect();
             lengths.sort_unstable();
-            (active_fraction(&movie, &rule), lengths[lengths.len() / 2])
+            (active_fraction(&active), lengths[lengths.len() / 2])
         };
         let (strong, weak) = (found(2.0), found(0.5));
         assert!(

@@ -8,6 +8,9 @@ use super::math;
 /// Frames per second of the macroscope that recorded real waves: 35 in 3 s (Ligeralde et al. 2023).
 pub const MACROSCOPE_RATE: f64 = 35.0 / 3.0;
 
+/// Time steps of a simulation at most: a century of computing, and far from where a count of steps loses precision.
+const MOST_STEPS: f64 = 1e12;
+
 /// What is simulated: how large a retina, for how long, and with which constants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
@@ -33,17 +36,20 @@ pub struct Recording {
 /// The model's constants, and the steps it is solved in.
 ///
 /// Defaults are those of Lansdell, Ford & Kutz (2014), PLoS Comput. Biol. 10(12): e1003953, and of its public code. The
-/// symbols in parentheses are the paper's.
+/// symbols in parentheses are the paper's. Lengths, capacitance, widths, times and steepness are above 0; conductances,
+/// rates, strengths, sensitivity and diffusion are at least 0; potentials and currents are any finite number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lansdell {
     /// Side of the retina in mm.
     pub length: f64,
-    /// Time step in s. 0.001 is the paper's; 0.005 gives the same statistics five times faster.
+    /// Time step in s, above 0. 0.001 is the paper's code's; 0.005 gives the same statistics five times faster. At most
+    /// 2 over the fastest rate of a cell, which is as a rule the membrane's, all conductances open: (g_L + g_ACh +
+    /// noise + the larger of g_Ca and g_K) / C_m. That is 5.8 ms with the paper's realistic noise of 20 nS.
     pub dt: f64,
-    /// Random conductance that starts waves.
+    /// Random conductance that starts waves, in nS.
     pub noise: Noise,
-    /// Time in s for which a draw of the noise is held.
+    /// Time in s for which a draw of the noise is held; at least `dt`.
     pub noise_interval: f64,
     /// Membrane capacitance (C_m) in pF.
     pub capacitance: f64,
@@ -101,20 +107,20 @@ pub struct Lansdell {
     pub pulse_duration: f64,
 }
 
-/// Distribution of the noise conductance of a cell, drawn anew for every cell and interval.
+/// Distribution of the noise conductance of a cell, in nS, drawn anew for every cell and interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Noise {
     /// Exponential: many weak inputs. The default of the paper's code.
     Exponential {
-        /// Inverse of the mean conductance, in 1/nS: 5 is a mean of 0.2 nS.
+        /// Inverse of the mean conductance, in 1/nS, above 0: 5 is a mean of 0.2 nS.
         rate: f64,
     },
     /// All or nothing: rare strong inputs, which the paper uses for realistic waves.
     Bernoulli {
-        /// Conductance of an input in nS: 20 in the paper.
+        /// Conductance of an input in nS, at least 0: 20 in the scripts for realistic waves of the paper's code.
         conductance: f64,
-        /// Probability of an input in one interval: 0.1/800 in the paper, one in 800 s.
+        /// Probability of an input to a cell in one interval, in [0, 1]: 0.1/800 there, so that a cell gets one in 800 s.
         probability: f64,
     },
 }
@@ -268,16 +274,24 @@ impl Parameters {
     fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
         match self.model.noise {
             Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
-                found.push(("noise", format!("rate must be positive and finite, is {rate}")));
+                found.push((
+                    "noise",
+                    format!("must have a `rate` that is positive and finite, is {rate}"),
+                ));
             }
             Noise::Bernoulli { conductance, .. }
                 if !(conductance >= 0.0 && conductance.is_finite()) =>
             {
-                found
-                    .push(("noise", format!("conductance must not be negative, is {conductance}")));
+                found.push((
+                    "noise",
+                    format!("must have a `conductance` that is finite and not negative, is {conductance}"),
+                ));
             }
             Noise::Bernoulli { probability, .. } if !(0.0..=1.0).contains(&probability) => {
-                found.push(("noise", format!("probability must lie in [0, 1], is {probability}")));
+                found.push((
+                    "noise",
+                    format!("must have a `probability` in [0, 1], is {probability}"),
+                ));
             }
             Noise::Exponential { .. } | Noise::Bernoulli { .. } => {}
         }
@@ -289,11 +303,20 @@ impl Parameters {
         // The explicit midpoint method damps y' = -rate y as long as dt * rate <= 2.
         if dt * rate > 2.0 {
             let bound = 2.0 / rate;
-            let reason = format!("explicit midpoint steps need dt <= 2 / rate = {bound:.2e} s");
+            let reason = "explicit midpoint steps need dt <= 2 / rate";
             found.push((
                 "dt",
-                format!("unstable at {dt} s: {cause} at up to {rate:.0}/s, and {reason}"),
+                format!("must be at most {bound:.2e} s, is {dt}: {cause} at up to {rate:.0}/s, and {reason}"),
             ));
+        }
+        let Recording { burn_in, frames, output_rate, .. } = self.recording;
+        let steps = (burn_in + frames as f64 / output_rate) / dt;
+        if steps > MOST_STEPS {
+            let all = "(burn_in + frames / output_rate) / dt";
+            let rule = format!(
+                "must leave at most {MOST_STEPS:.0e} time steps, {all}, which are {steps:.1e}"
+            );
+            found.push(("burn_in", rule));
         }
         if self.recording.output_rate * dt > 1.0 {
             let most = 1.0 / dt;
@@ -386,8 +409,8 @@ mod tests {
             of(Lansdell { dt: 0.05, noise: Noise::REALISTIC, ..Lansdell::default() }).check();
         assert_eq!(
             found[0].1,
-            "unstable at 0.05 s: the membrane relaxes (55.0 nS over 160 pF) at up to 344/s, and explicit midpoint \
-             steps need dt <= 2 / rate = 5.82e-3 s"
+            "must be at most 5.82e-3 s, is 0.05: the membrane relaxes (55.0 nS over 160 pF) at up to 344/s, and \
+             explicit midpoint steps need dt <= 2 / rate"
         );
         let just_stable =
             of(Lansdell { dt: 0.0058, noise: Noise::REALISTIC, ..Lansdell::default() });
@@ -396,6 +419,38 @@ mod tests {
         assert_eq!(too_long.check().len(), 1);
         let stiff = of(Lansdell { hyperpolarization_strength: 1e4, ..Lansdell::default() });
         assert!(stiff.check()[0].1.contains("potassium gate"), "{:?}", stiff.check());
+    }
+
+    #[test]
+    fn noise_out_of_range_is_named() {
+        let check = |noise: Noise, rule: &str| {
+            let found = of(Lansdell { noise, ..Lansdell::default() }).check();
+            assert_eq!(found, [("noise", rule.to_owned())]);
+        };
+        check(
+            Noise::Exponential { rate: -1.0 },
+            "must have a `rate` that is positive and finite, is -1",
+        );
+        check(
+            Noise::Bernoulli { conductance: -2.0, probability: 0.5 },
+            "must have a `conductance` that is finite and not negative, is -2",
+        );
+        check(
+            Noise::Bernoulli { conductance: 2.0, probability: 1.5 },
+            "must have a `probability` in [0, 1], is 1.5",
+        );
+    }
+
+    #[test]
+    fn simulations_without_end_are_refused() {
+        for recording in [
+            Recording { burn_in: 1e300, ..Recording::default() },
+            Recording { output_rate: 1e-9, ..Recording::default() },
+        ] {
+            let found = Parameters { recording, model: Lansdell::default() }.check();
+            assert_eq!(found.len(), 1);
+            assert!(found[0].0 == "burn_in" && found[0].1.contains("at most 1e12"), "{found:?}");
+        }
     }
 
     #[test]

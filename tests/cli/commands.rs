@@ -87,12 +87,14 @@ fn kinds_are_listed_and_explained() {
     assert_data_eq!(
         bench.run(&["kinds", "encoder.random"]).stdout,
         str![[r#"
-encoder.random (version 1)
+encoder.random (version 2)
 
 Draws a ResNet-18 that is never trained.
 
 Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
-retinal-wave pre-training (Ligeralde et al. 2023).
+retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
+convolution anew, in the random and in the pre-trained networks, so that it starts as PyTorch's `Conv2d` does. That
+is the default here too.
 
 Two runs give the same bits on every machine.
 
@@ -101,8 +103,8 @@ parameters
       Channels of an input image; a gray image is repeated in each.
   seed: integer of at least 0 = 0
       Seed of the weights. A pre-training with the same seed starts from the same network.
-  stem_init: one of = "kaiming"
-      How the first convolution starts.
+  stem_init: one of = "conv2d_default"
+      How the first convolution starts. The default is the paper's code's; `kaiming` is the paper's words.
       "kaiming"
           Like the others, as in torchvision.
       "conv2d_default"

@@ -28,6 +28,7 @@ movie = "@retina"
 [stages.scrambled]
 kind = "movie.shuffle"
 movie = "@movie"
+events = "@events"
 axis = "both"
 
 [stages.waves]
@@ -36,10 +37,10 @@ movie = "@scrambled"
 events = "@events"
 width = 4
 channels = 1
-projector = [16, 8]
-epochs = 2
-batch_frames = 64
-max_event_frames = 16
+projector = [128, 64]
+epochs = 3
+batch_frames = 256
+train_fraction = 1.0
 learning_rate = 1e-3
 
 [stages.random]
@@ -144,6 +145,8 @@ fn bench() -> Bench {
     bench
 }
 
+/// The products of pre-training's projector and loss, of 256 frames or more, are large enough that candle's matrix
+/// product shares them among threads: it does so from about 48 x 48 x 256 multiplications.
 #[test]
 fn results_are_bit_identical_with_one_and_two_threads() {
     let bench = bench();
@@ -187,8 +190,8 @@ const GOLDEN: [(&str, &str); 9] = [
     ("retina", "9963c6ac0369ee9c"),
     ("movie", "79cf66e0179ccb08"),
     ("events", "dd18928884ecd801"),
-    ("scrambled", "cdea6aca8c4bcda4"),
-    ("random", "73f2daf64ac34f3c"),
+    ("scrambled", "c5b78f687088dc1e"),
+    ("random", "d88a4e13d6a92c99"),
     ("digits", "327c55a2e7f225fd"),
     ("task", "60c0416e5cbb4c64"),
     ("objects", "e98546af5ff968af"),
@@ -197,10 +200,10 @@ const GOLDEN: [(&str, &str); 9] = [
 
 /// Summary numbers of the others, which hold within rounding.
 const SUMMARY: [(&str, &str, f64); 4] = [
-    ("waves", "loss", 2.932_874),
-    ("waves", "uniformity", -1.643_342),
+    ("waves", "loss", 3.815_302),
+    ("waves", "uniformity", -2.102_221),
     ("training", "loss", 0.367_784),
-    ("probe[source=random]", "loss", 1.399_662),
+    ("probe[source=random]", "loss", 1.391_083),
 ];
 
 #[test]

@@ -6,9 +6,15 @@ use crate::artifacts::images::Images;
 ///
 /// `shift` is (down, right). The canvas has the image's channels and `size` x `size` pixels.
 pub fn place(images: &Images, index: usize, size: usize, shift: (i64, i64)) -> Vec<f32> {
+    let mut canvas = vec![0.0; images.channels * size * size];
+    draw(images, index, size, shift, &mut canvas);
+    canvas
+}
+
+/// The same on a canvas that is black already.
+pub fn draw(images: &Images, index: usize, size: usize, shift: (i64, i64), canvas: &mut [f32]) {
     let (height, width) = (images.height, images.width);
     let image = images.image(index);
-    let mut canvas = vec![0.0; images.channels * size * size];
     let top = (size as i64 - height as i64).div_euclid(2) + shift.0;
     let left = (size as i64 - width as i64).div_euclid(2) + shift.1;
     for channel in 0..images.channels {
@@ -23,7 +29,6 @@ pub fn place(images: &Images, index: usize, size: usize, shift: (i64, i64)) -> V
             }
         }
     }
-    canvas
 }
 
 #[cfg(test)]

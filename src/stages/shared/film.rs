@@ -1,16 +1,65 @@
 //! Movie artifacts and the frames that the wave functions take.
 
+use std::ops::Range;
+
+use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
-use crate::waves::{Frames, ShapeError};
+use crate::engine::failure::Failure;
+use crate::waves::Frames;
 
 /// Takes the frames of a movie, and its rate in frames a second.
-pub fn from_movie(movie: Movie) -> Result<(Frames, f64), ShapeError> {
+pub fn from_movie(movie: Movie) -> Result<(Frames, f64), Failure> {
     let Movie { frames, height, width, rate, data } = movie;
-    Ok((Frames::new(frames, height, width, data)?, rate))
+    let frames = Frames::new(frames, height, width, data).map_err(|error| {
+        Failure::data(format!("the movie is damaged: {error}"))
+            .hint("a movie holds at least one pixel a frame")
+    })?;
+    Ok((frames, rate))
+}
+
+/// Takes the ranges of a movie's events; fails unless they lie within the movie, in order and apart.
+pub fn ranges(events: &Events, frames: usize) -> Result<Vec<Range<usize>>, Failure> {
+    let mut ranges: Vec<Range<usize>> = Vec::with_capacity(events.starts.len());
+    for (&start, &end) in events.starts.iter().zip(&events.ends) {
+        let (start, end) = (start as usize, end as usize);
+        let after = ranges.last().map_or(0, |last| last.end);
+        if start < after || end < start || end > frames {
+            let at = ranges.len();
+            let found = format!("event {at} spans frames {start}..{end} of a movie of {frames}");
+            return Err(Failure::data(format!("{found}, and the event before ends at {after}"))
+                .hint("give the events of this movie, or of the movie that it was made from"));
+        }
+        ranges.push(start..end);
+    }
+    Ok(ranges)
 }
 
 /// Makes a movie of frames.
 pub fn to_movie(frames: Frames, rate: f64) -> Movie {
     let Frames { frames, height, width, data } = frames;
     Movie { frames, height, width, rate, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_lie_in_the_movie_in_order() {
+        let of = |starts: &[u32], ends: &[u32]| {
+            ranges(&Events { starts: starts.to_vec(), ends: ends.to_vec() }, 9)
+        };
+        assert_eq!(of(&[1, 4], &[4, 9]).unwrap(), [1..4, 4..9]);
+        for (starts, ends) in [([1, 3], [4, 9]), ([1, 4], [4, 10]), ([1, 6], [4, 5])] {
+            assert!(of(&starts, &ends).unwrap_err().message.starts_with("event 1 spans frames"));
+        }
+    }
+
+    #[test]
+    fn a_movie_that_does_not_fill_its_shape_is_a_failure_of_the_data() {
+        let movie = Movie { frames: 2, height: 1, width: 2, rate: 1.0, data: vec![0.0; 3] };
+        let failure = from_movie(movie).unwrap_err();
+        assert_eq!(failure.kind, crate::engine::failure::FailureKind::Data);
+        assert!(failure.message.contains("3 pixels cannot be 2 frames"), "{failure}");
+    }
 }

@@ -2,20 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use candle_core::utils::cuda_is_available;
 use candle_core::{DType, Device, Tensor};
 
 use super::training::failure;
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::images::Images;
 use crate::artifacts::tensor::{Data, Tensor as Plain, TensorFile};
+use crate::engine::failure::Failure;
 use crate::nn;
+use crate::nn::error::NnError;
 use crate::nn::resnet::{ResNet, ResNetConfig};
 use crate::rng::Streams;
 
-/// The device that networks run on: a GPU where the program was built for one and one is there.
-pub fn device() -> anyhow::Result<Device> {
-    Ok(Device::cuda_if_available(0)?)
+/// The device that networks run on: the first GPU if the program was built for one, else the CPU.
+///
+/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why.
+pub fn device() -> Device {
+    if !cuda_is_available() {
+        return Device::Cpu;
+    }
+    Device::new_cuda(0).unwrap_or_else(|error| {
+        tracing::warn!("networks run on the CPU, because the GPU cannot be used: {error}");
+        Device::Cpu
+    })
 }
 
 /// Writes a network as an artifact.
@@ -31,15 +41,22 @@ pub fn to_artifact(network: &ResNet) -> anyhow::Result<Encoder> {
 
 /// Makes the network of an artifact.
 pub fn from_artifact(encoder: &Encoder, device: &Device) -> anyhow::Result<ResNet> {
-    let config: ResNetConfig = serde_json::from_value(encoder.shape().clone())
-        .context("the encoder does not say what network it is")?;
+    let config: ResNetConfig =
+        serde_json::from_value(encoder.shape().clone()).map_err(|error| {
+            Failure::data(format!("the encoder does not say what network it is: {error}"))
+                .hint("its metadata hold `width`, `channels` and `stem_init`")
+        })?;
     // Every weight drawn here is overwritten below.
     let network =
         ResNet::new(config, &Streams::new(0, "blank"), device, DType::F32).map_err(failure)?;
     let mut tensors = BTreeMap::new();
     for (name, plain) in &encoder.file.tensors {
-        let Data::F32(values) = &plain.data else { anyhow::bail!("tensor `{name}` is not F32") };
-        let tensor = Tensor::from_slice(values, plain.shape.as_slice(), device)?;
+        let Data::F32(values) = &plain.data else {
+            let wrong = Failure::data(format!("tensor `{name}` of the encoder is not F32"));
+            return Err(wrong.hint("save the weights as 32-bit floats").into());
+        };
+        let tensor = Tensor::from_slice(values, plain.shape.as_slice(), device);
+        let tensor = tensor.map_err(|error| failure(NnError::Tensor(error)))?;
         tensors.insert(name.clone(), tensor);
     }
     network.parameters.load(&tensors).map_err(failure)?;

@@ -3,25 +3,89 @@
 use std::ops::ControlFlow;
 
 use crate::engine::context::Context;
-use crate::engine::failure::Failure;
+use crate::engine::failure::{Failure, FailureKind};
 use crate::nn::error::NnError;
 
 /// Turns an error of the networks into a failure that says what to do.
 pub fn failure(error: NnError) -> anyhow::Error {
+    let message = error.to_string();
     match error {
-        NnError::Cancelled => Failure::interrupted().into(),
-        NnError::NotFinite { .. } => Failure::numeric(error.to_string())
-            .hint("a lower `learning_rate` may help; or look at the input for extreme values")
-            .into(),
-        NnError::NoNegatives { .. } | NnError::NoPositives => Failure::data(error.to_string())
-            .hint("give the stage a longer movie, or a larger `batch_frames`")
-            .into(),
-        NnError::InvalidValue { .. } => Failure::user(error.to_string()).into(),
-        other => other.into(),
+        NnError::Cancelled => Failure::interrupted(),
+        NnError::NotFinite { .. } => Failure::numeric(message)
+            .hint("a lower `learning_rate` may help; or look at the input for extreme values"),
+        NnError::NoNegatives { .. } | NnError::NoPositives => Failure::data(message)
+            .hint("give the stage a longer movie, or a larger `batch_frames`"),
+        NnError::TooFewEvents { .. } => Failure::data(message).hint(
+            "give the stage a longer movie or a larger `train_fraction`, or look at `threshold` and `shortest` of \
+             `movie.segment`",
+        ),
+        NnError::EventOutOfRange { .. } => Failure::data(message)
+            .hint("give the events of this movie, or of the movie that it was made from"),
+        NnError::NotFiniteInput { .. } => {
+            Failure::data(message).hint("look for missing or infinite values in what the stage reads")
+        }
+        NnError::LabelOutOfRange { .. } => Failure::data(message).hint("number the labels from 0"),
+        NnError::WrongLength { .. } => {
+            Failure::data(message).hint("an input of the stage is cut short or of another size")
+        }
+        NnError::MissingTensor { .. }
+        | NnError::UnexpectedTensor { .. }
+        | NnError::WrongShape { .. } => Failure::data(message)
+            .hint("an encoder holds the tensors of torchvision's `resnet18` without `fc`, at its own width"),
+        NnError::WrongChannels { .. } => Failure::user(message)
+            .hint("gray images fit any network; others need an encoder with as many `channels`"),
+        NnError::InvalidValue { .. } | NnError::UnknownTap { .. } => {
+            Failure::user(message).hint("`wavecrest kinds KIND` lists the ranges of all parameters")
+        }
+        NnError::Tensor(_) if is_out_of_memory(&message) => {
+            Failure::new(FailureKind::Resource, message)
+                .hint("the GPU is out of memory: end what else runs on it, or use smaller batches or widths")
+        }
+        NnError::Tensor(_) | NnError::DuplicateParameter { .. } => return error.into(),
     }
+    .into()
+}
+
+/// Tells whether an error of candle is that of a full GPU; the drivers' codes are all that it passes on.
+fn is_out_of_memory(message: &str) -> bool {
+    ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|code| message.contains(code))
 }
 
 /// Breaks off once the run is interrupted.
 pub fn flow(cx: &Context<'_>) -> ControlFlow<()> {
     if cx.check_cancelled().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_data_and_parameters_say_what_to_do() {
+        let check = |error: NnError, kind: FailureKind| {
+            let failure = Failure::from_error(failure(error));
+            assert_eq!(failure.kind, kind, "{failure}");
+            assert!(failure.hint.is_some() || kind == FailureKind::Internal, "{failure}");
+        };
+        let name = || "conv1.weight".to_owned();
+        check(NnError::TooFewEvents { found: 1 }, FailureKind::Data);
+        check(
+            NnError::EventOutOfRange { event: 0, start: 1, end: 9, frames: 5 },
+            FailureKind::Data,
+        );
+        check(NnError::NotFiniteInput { what: "the images" }, FailureKind::Data);
+        check(NnError::LabelOutOfRange { sample: 0, label: 9, classes: 3 }, FailureKind::Data);
+        check(NnError::MissingTensor { name: name() }, FailureKind::Data);
+        check(
+            NnError::WrongShape { name: name(), expected: vec![1], found: vec![2] },
+            FailureKind::Data,
+        );
+        check(NnError::WrongChannels { expected: 1, found: 3 }, FailureKind::User);
+        let tensor = |text: &str| NnError::Tensor(candle_core::Error::Cuda(text.into()));
+        let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        check(tensor(full), FailureKind::Resource);
+        check(NnError::Tensor(candle_core::Error::Cuda(full.into()).bt()), FailureKind::Resource);
+        check(tensor("CublasError(CUBLAS_STATUS_ALLOC_FAILED)"), FailureKind::Resource);
+        check(tensor("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)"), FailureKind::Internal);
+    }
 }
