@@ -9,9 +9,9 @@ use crate::landscape::{
 /// The parameters of a descent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DescentOptions {
-    /// The step size.
+    /// The step size, above 0.
     pub rate: f64,
-    /// What is kept of the velocity; 0 is plain gradient descent.
+    /// What is kept of the velocity, at least 0 and below 1; 0 is plain gradient descent.
     pub momentum: f64,
     pub steps: usize,
     /// Every how many steps parameters and loss are kept; the last step is kept in any case. At least 1.
@@ -45,14 +45,30 @@ impl Trajectory {
     }
 }
 
-/// Descends from `start` by v <- g + momentum v, theta <- theta - rate v; asks `cancelled` before every step.
+/// How a caller watches a descent.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Asked before every step; `true` ends the descent.
+    pub cancelled: &'a dyn Fn() -> bool,
+    /// Told of every step and the loss there, the start included.
+    pub observe: &'a dyn Fn(usize, f64),
+}
+
+impl Default for Watch<'_> {
+    /// Never cancels and observes nothing.
+    fn default() -> Self {
+        Self { cancelled: &|| false, observe: &|_, _| () }
+    }
+}
+
+/// Descends from `start` by v <- g + momentum v, theta <- theta - rate v.
 ///
 /// Fails where the loss or the gradient is not finite, naming the step that led there.
 pub fn descend(
     objective: &dyn Objective,
     start: &[f64],
     options: &DescentOptions,
-    cancelled: &(dyn Fn() -> bool + Sync),
+    watch: &Watch<'_>,
 ) -> Result<Trajectory, LandscapeError> {
     expect_length("the start", objective.dim(), start.len())?;
     expect_finite("the start", start)?;
@@ -69,12 +85,13 @@ pub fn descend(
         if !point.is_finite() {
             return Err(LandscapeError::Diverged { step });
         }
+        (watch.observe)(step, point.loss());
         if step.is_multiple_of(keep_every) || step == options.steps {
             kept.steps.push(step);
             kept.losses.push(point.loss());
             kept.thetas.extend_from_slice(&theta);
         }
-        if cancelled() {
+        if (watch.cancelled)() {
             return Err(LandscapeError::Cancelled { step });
         }
         for (velocity, gradient) in velocity.iter_mut().zip(point.gradient()) {
@@ -87,11 +104,13 @@ pub fn descend(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::landscape::objective::Quartic;
 
     fn run(options: DescentOptions) -> Result<Trajectory, LandscapeError> {
-        descend(&Quartic, &[-2.0, 1.0], &options, &|| false)
+        descend(&Quartic, &[-2.0, 1.0], &options, &Watch::default())
     }
 
     #[test]
@@ -126,6 +145,12 @@ mod tests {
         let full = run(DescentOptions { keep_every: 1, ..options }).unwrap();
         assert_eq!(thinned.theta(2), full.theta(8));
         assert_eq!(thinned.losses[3], full.losses[10]);
+        let seen = RefCell::new(Vec::new());
+        let observe = |step: usize, loss: f64| seen.borrow_mut().push((step, loss));
+        let watch = Watch { observe: &observe, ..Watch::default() };
+        descend(&Quartic, &[-2.0, 1.0], &options, &watch).unwrap();
+        let expected: Vec<(usize, f64)> = full.losses.iter().copied().enumerate().collect();
+        assert_eq!(seen.into_inner(), expected);
     }
 
     #[test]
@@ -133,9 +158,10 @@ mod tests {
         let options = DescentOptions { rate: 10.0, ..DescentOptions::default() };
         let Err(LandscapeError::Diverged { step }) = run(options) else { panic!("it converged") };
         assert!((2..10).contains(&step), "{step}");
-        let stopped = descend(&Quartic, &[0.0, 0.0], &DescentOptions::default(), &|| true);
+        let stop = Watch { cancelled: &|| true, ..Watch::default() };
+        let stopped = descend(&Quartic, &[0.0, 0.0], &DescentOptions::default(), &stop);
         assert_eq!(stopped, Err(LandscapeError::Cancelled { step: 0 }));
-        let short = descend(&Quartic, &[0.0], &DescentOptions::default(), &|| false);
+        let short = descend(&Quartic, &[0.0], &DescentOptions::default(), &Watch::default());
         assert!(matches!(short, Err(LandscapeError::Length { expected: 2, found: 1, .. })));
     }
 }

@@ -97,7 +97,11 @@ pub fn search(
         run.record(&here.theta, &*here.point, Some(step));
         match found {
             Ok(next) => here = next,
-            Err(status) => return Ok(run.finish(here.theta, status)),
+            Err(status) => {
+                let curvature = vector::norm(&here.descent) / vector::norm(here.point.gradient());
+                let status = status.at(&here.theta, &*here.point, curvature);
+                return Ok(run.finish(here.theta, status));
+            }
         }
     }
 }
@@ -148,7 +152,8 @@ impl Stepper {
         }
         let theta = vector::moved(&here.theta, -rate, &self.velocity);
         if theta == here.theta {
-            return Err(Status::Stalled);
+            let zero = self.velocity.iter().all(|velocity| *velocity == 0.0);
+            return Err(if zero { Status::ZeroStep } else { Status::LineSearchFloor });
         }
         (step.size, step.trials) = (rate, 1);
         Ok(Place::new(objective, theta))
@@ -164,7 +169,7 @@ impl Stepper {
         let squared = vector::norm_squared(&here.descent);
         let value = 0.5 * here.point.squared_gradient_norm();
         if squared == 0.0 {
-            return Err(Status::Stalled);
+            return Err(Status::ZeroStep);
         }
         let mut alpha = self.alpha.unwrap_or(line.alpha);
         loop {
@@ -262,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn an_end_at_rounding_is_a_success() {
+        // A fixed rate that is good for the curvatures 21 and 10 comes down to where nothing moves.
+        let outcome = run([-2.5, 0.5], Method::Descent { rate: 2e-3 }, 100_000);
+        let s = outcome.trace[outcome.iterations].squared_gradient_norm;
+        let ended = outcome.status;
+        assert!(matches!(ended, Status::Converged | Status::ConvergedToRounding), "{ended} {s}");
+        assert!(s < 1e-25 && outcome.iterations > 10 && outcome.theta[0] < -2.999);
+    }
+
+    #[test]
     fn a_first_step_too_small_ends_at_the_floor() {
         let method = Method::LineSearch(LineSearch { alpha: 1e-9, ..LineSearch::default() });
         let outcome = run([-2.5, 0.5], method, 10);
@@ -270,6 +285,8 @@ mod tests {
         let wild = run([-2.5, 0.5], Method::Descent { rate: 1e6 }, 10);
         assert_eq!(wild.status, Status::NotFinite);
         assert_eq!(run([-3.0, 0.0], method, 10).status, Status::Converged);
+        let fixed = run([-2.5, 0.5], Method::Descent { rate: 1e-30 }, 10);
+        assert_eq!((fixed.status, fixed.iterations), (Status::LineSearchFloor, 0));
         let bad = options(Method::Momentum { rate: 0.1, momentum: f64::NAN }, 10);
         assert!(search(&Quartic, &[0.0; 2], &bad, &Control::default()).is_err());
     }

@@ -40,6 +40,13 @@ pub struct CriticalPoint {
     pub index: f64,
 }
 
+impl CriticalPoint {
+    /// Writes the components as people number them, from 1: `1 2 4`, and nothing where there are none.
+    pub fn numbered(&self) -> String {
+        self.components.iter().map(|c| (c + 1).to_string()).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// The critical point that parameters come nearest to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match {

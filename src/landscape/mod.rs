@@ -10,6 +10,8 @@ pub mod activation;
 pub mod data;
 pub mod network;
 mod network_point;
+#[cfg(test)]
+mod network_reference;
 pub mod products;
 
 pub mod descent;

@@ -7,7 +7,7 @@
 
 use crate::landscape::{
     error::{LandscapeError, expect_option},
-    minres_qlp::{self, Flag, SolverOptions},
+    minres_qlp::{self, Flag, Solution, SolverOptions},
     objective::{Objective, Point},
     search::{Control, Outcome, Run, SearchOptions, Status, Step},
     vector,
@@ -72,10 +72,9 @@ pub fn search(
             slope: vector::dot(gradient, &solution.image),
         };
         let mut step = Step { size: 0.0, trials: 0, pure: false, solve: Some(solution.report) };
-        let found = if solution.report.flag == Flag::NotFinite {
-            Err(Status::NotFinite)
-        } else {
-            line.backtrack(alpha, options, &mut step)
+        let found = match without_step(&solution) {
+            Some(status) => Err(status),
+            None => line.backtrack(alpha, options, &mut step),
         };
         run.record(&theta, &*point, Some(step));
         match found {
@@ -83,8 +82,21 @@ pub fn search(
                 alpha = (step.size / options.beta).min(1.0);
                 (theta, point) = (next, at_next);
             }
-            Err(status) => return Ok(run.finish(theta, status)),
+            Err(status) => {
+                let status = status.at(&theta, &*point, solution.report.anorm);
+                return Ok(run.finish(theta, status));
+            }
         }
+    }
+}
+
+/// Says why a solution gives no direction, if it gives none.
+fn without_step(solution: &Solution) -> Option<Status> {
+    match solution.report.flag {
+        Flag::NotFinite => Some(Status::NotFinite),
+        _ if solution.x.iter().any(|x| *x != 0.0) => None,
+        Flag::NormLimit => Some(Status::NormLimit),
+        _ => Some(Status::ZeroStep),
     }
 }
 
@@ -147,7 +159,7 @@ impl<'o> Line<'o, '_> {
         let theta = vector::moved(self.theta, alpha, self.direction);
         if theta == self.theta {
             // The same point passes or fails the same test; smaller steps change nothing either.
-            return Err(Status::Stalled);
+            return Err(Status::LineSearchFloor);
         }
         step.trials += 1;
         let point = self.objective.evaluate(&theta);
@@ -240,6 +252,8 @@ mod tests {
             assert!(point.squared_gradient_norm() < 1e-20, "{components:?} {:?}", outcome.status);
             let found = analytic.match_components(&outcome.theta, 0.9).unwrap();
             assert_eq!(&found.point.components, components);
+            let ended = outcome.status;
+            assert!(matches!(ended, Status::Converged | Status::ConvergedToRounding), "{ended}");
             assert!(found.residual < 1e-6 && (point.loss() - found.point.loss).abs() < 1e-12);
             let spectrum = hessian::spectrum(&*point).unwrap();
             assert_eq!(hessian::index(&spectrum, 1e-5), found.point.index);
@@ -265,9 +279,10 @@ mod tests {
         assert!(last.squared_gradient_norm <= 1e-3 && last.step.is_none());
         let short = run(&[-2.0, 1.0], SearchOptions { iterations: 2, ..many }, &free);
         assert_eq!((short.status, short.iterations), (Status::MaxIterations, 2));
-        // The Newton step at a gradient-flat point is zero.
+        // At this gradient-flat point the curvature along the gradient is the rounding of sqrt 2, and nothing larger
+        // shows to the solver: a step of 1e16.
         let flat = run(&[2f64.sqrt(), 0.0], many, &free);
-        assert_eq!((flat.status, flat.iterations), (Status::Stalled, 0));
+        assert_eq!((flat.status, flat.iterations), (Status::NormLimit, 0));
         assert_eq!(flat.theta, [2f64.sqrt(), 0.0]);
         let wild = run(&[1e200, 0.0], many, &free);
         assert_eq!(wild.status, Status::NotFinite);
@@ -297,8 +312,8 @@ mod tests {
         check(&[1.0; 2], NewtonMrOptions { solver, ..options() }, "rtol must be at least 0: -1");
     }
 
-    /// A gradient that is 1 at 0 and nowhere else finite.
-    struct Cliff;
+    /// A gradient that is 1 at one place and nowhere else finite.
+    struct Cliff(f64);
 
     struct CliffPoint([f64; 1]);
 
@@ -308,7 +323,7 @@ mod tests {
         }
 
         fn evaluate(&self, theta: &[f64]) -> Box<dyn Point + '_> {
-            Box::new(CliffPoint([if theta[0] == 0.0 { 1.0 } else { f64::NAN }]))
+            Box::new(CliffPoint([if theta[0] == self.0 { 1.0 } else { f64::NAN }]))
         }
     }
 
@@ -328,11 +343,57 @@ mod tests {
 
     #[test]
     fn a_failed_line_search_stays_where_it_is() {
-        let outcome =
-            search(&Cliff, &[0.0], &NewtonMrOptions::default(), &Control::default()).unwrap();
-        assert_eq!((outcome.status, outcome.theta), (Status::LineSearchFloor, vec![0.0]));
-        let step = outcome.trace[0].step.unwrap();
-        assert!(step.size == 0.0 && step.trials > 1000, "{step:?}");
+        // From 0 every step size can be tried, from 3 those that change it.
+        for (start, trials) in [(0.0, 1070..1080), (3.0, 50..60)] {
+            let (options, control) = (NewtonMrOptions::default(), Control::default());
+            let outcome = search(&Cliff(start), &[start], &options, &control).unwrap();
+            assert_eq!((outcome.status, outcome.theta), (Status::LineSearchFloor, vec![start]));
+            let step = outcome.trace[0].step.unwrap();
+            assert!(step.size == 0.0 && trials.contains(&step.trials), "{step:?}");
+        }
+    }
+
+    /// A gradient of 1 everywhere, with a curvature of its own.
+    struct Slope {
+        curvature: f64,
+    }
+
+    struct SlopePoint(f64);
+
+    impl Objective for Slope {
+        fn dim(&self) -> usize {
+            1
+        }
+
+        fn evaluate(&self, _: &[f64]) -> Box<dyn Point + '_> {
+            Box::new(SlopePoint(self.curvature))
+        }
+    }
+
+    impl Point for SlopePoint {
+        fn loss(&self) -> f64 {
+            1.0
+        }
+
+        fn gradient(&self) -> &[f64] {
+            &[1.0]
+        }
+
+        fn hessian_vector(&self, v: &[f64], out: &mut [f64]) {
+            out[0] = self.0 * v[0];
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_refused_is_told_from_a_zero_one_and_from_success() {
+        let end = |curvature: f64, theta: f64| {
+            let (options, control) = (NewtonMrOptions::default(), Control::default());
+            search(&Slope { curvature }, &[theta], &options, &control).unwrap().status
+        };
+        assert_eq!(end(1e-9, 3.0), Status::NormLimit);
+        assert_eq!(end(0.0, 3.0), Status::ZeroStep);
+        // A step of 1 that does not change parameters of 1e16 is all that their rounding allows.
+        assert_eq!(end(1.0, 1e16), Status::ConvergedToRounding);
     }
 
     /// A quadratic valley that descends along the kernel of its Hessian diag(0, ..., 0, 1, ..., 20).
@@ -380,8 +441,8 @@ mod tests {
         let outcome = search(&Valley, &[0.0; 30], &NewtonMrOptions::default(), &control).unwrap();
         assert_eq!(rows.into_inner(), outcome.trace.len());
         assert_eq!(outcome.trace.len(), outcome.iterations + 1);
-        // Newton steps rid the gradient of all that is not in the kernel, and then nothing moves.
-        assert_eq!(outcome.status, Status::Stalled);
+        // Newton steps rid the gradient of all that is not in the kernel, and the next one is zero.
+        assert_eq!(outcome.status, Status::ZeroStep);
         let s = outcome.trace[outcome.iterations].squared_gradient_norm;
         assert!((s - 10.0).abs() < 1e-12, "{s}");
         let flattest = outcome.flattest.unwrap();

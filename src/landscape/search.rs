@@ -6,7 +6,11 @@ use crate::landscape::{
     error::{LandscapeError, expect_finite, expect_length, expect_option},
     minres_qlp::{Flag, Report},
     objective::{Objective, Point},
+    vector,
 };
+
+/// A gradient is rounding where its norm is at most this many units in the last place of ||H|| ||theta||.
+const ROUNDING: f64 = 8.0 * f64::EPSILON;
 
 /// When a search ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,25 +33,46 @@ impl Default for SearchOptions {
 pub enum Status {
     /// The squared gradient norm came down to the tolerance.
     Converged,
+    /// No step was found, at a gradient that is no larger than rounding makes it: as near a critical point as the
+    /// parameters can come.
+    ConvergedToRounding,
     /// The steps ran out.
     MaxIterations,
-    /// The line search accepted no step size that still changes the parameters.
+    /// No step size was accepted that still changes the parameters; a fixed one changes none.
     LineSearchFloor,
-    /// The step left every parameter unchanged, by rounding or because it was zero.
-    Stalled,
+    /// The step is zero though the gradient is not, as at a gradient-flat point.
+    ZeroStep,
+    /// The solver kept no part of the step, whose norm would exceed its limit: the curvature along the gradient is
+    /// next to zero, and no larger one shows.
+    NormLimit,
     /// Loss, gradient or a Hessian product left the finite numbers, though the parameters are finite.
     NotFinite,
     /// The caller asked to stop.
     Cancelled,
 }
 
+impl Status {
+    /// Tells success from failure where no step was found; `curvature` is an estimate of ||H|| from below.
+    pub(super) fn at(self, theta: &[f64], point: &dyn Point, curvature: f64) -> Self {
+        let without_step = matches!(self, Self::LineSearchFloor | Self::ZeroStep | Self::NormLimit);
+        let rounding = ROUNDING * curvature * vector::norm(theta);
+        if without_step && point.squared_gradient_norm() <= rounding * rounding {
+            Self::ConvergedToRounding
+        } else {
+            self
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Converged => "converged",
+            Self::ConvergedToRounding => "converged_to_rounding",
             Self::MaxIterations => "max_iterations",
             Self::LineSearchFloor => "line_search_floor",
-            Self::Stalled => "stalled",
+            Self::ZeroStep => "zero_step",
+            Self::NormLimit => "norm_limit",
             Self::NotFinite => "not_finite",
             Self::Cancelled => "cancelled",
         })

@@ -5,6 +5,8 @@
 //! directions, and which, is the outcome of a non-convex minimization from random starts, and the one part of the
 //! analysis that is not determined by the data: the curve over the number of directions is part of the result.
 
+use std::ops::RangeInclusive;
+
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use thiserror::Error;
@@ -65,15 +67,16 @@ impl Default for LowRank {
     }
 }
 
-/// How many directions are removed; always capped so that a dimension of the centers is left.
+/// How many directions are removed; a dimension of the centers is always left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankChoice {
     /// As many as leave the smallest mean absolute cosine, and at least `k_min` (published: 1).
     Automatic {
-        /// The smallest number considered.
+        /// The smallest number considered. More than can be tried is an error, but for 1 where none can be removed:
+        /// two manifolds have a single direction between them.
         k_min: usize,
     },
-    /// This many, for results that are to be compared with each other.
+    /// This many, for results that are to be compared with each other; more than can be removed is an error.
     Fixed(usize),
 }
 
@@ -102,6 +105,14 @@ pub struct CenterGeometry {
     pub removed: Mat<f64>,
 }
 
+impl CenterGeometry {
+    /// Returns the outcome of removing the number of directions that was chosen.
+    pub fn chosen(&self) -> &RankTrial {
+        let trial = self.trials.iter().find(|trial| trial.k == self.k);
+        trial.expect("the number removed is one of those tried")
+    }
+}
+
 /// The outcome of removing one number of directions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankTrial {
@@ -111,7 +122,9 @@ pub struct RankTrial {
     pub residual: f64,
     /// The smallest fraction of a center's length that is left.
     pub stability: f64,
-    /// The cost that each start reached, half the sum of squared cosines; starts that failed are left out.
+    /// Half the sum of squared cosines, which was minimized, at the start that was kept.
+    pub cost: f64,
+    /// The cost that each start reached; starts that failed are left out.
     pub costs: Vec<f64>,
 }
 
@@ -121,6 +134,14 @@ pub enum CenterError {
     /// Correlations need two centers that differ.
     #[error("the manifolds' centers coincide: no direction tells them apart")]
     Coincide,
+    /// More directions are asked for than can be removed.
+    #[error("{k} directions are to be removed from the centers, and at most {cap} can be")]
+    TooManyDirections {
+        /// The number asked for.
+        k: usize,
+        /// The most that leave a dimension and, where their number is chosen, are tried.
+        cap: usize,
+    },
     /// No start led anywhere: there were none, or each removed a center entirely.
     #[error("no random start led to {k} correlated directions that leave every center")]
     NoStart {
@@ -149,14 +170,11 @@ pub fn correlated_directions(
     let mut removals = vec![centers.nothing_removed()];
     let mut chosen = 0;
     if let CenterCorrection::LowRank(options) = correction {
-        let cap = centers.max_k().min(centers.rank() - 1);
-        let (ranks, k_min) = match options.rank {
-            RankChoice::Automatic { k_min } => (1..=cap, k_min.min(cap)),
-            RankChoice::Fixed(k) => (k.min(cap).max(1)..=k.min(cap), k.min(cap)),
-        };
+        let (ranks, k_min) = centers.ranks(options.rank)?;
+        let most = *ranks.end();
         for k in ranks {
             removals.push(centers.best_removal(k, options, streams, watch)?);
-            watch.report(k as f64 / cap as f64);
+            watch.report(k as f64 / most as f64);
             if k >= k_min && rose_three_times(&removals) {
                 break;
             }
@@ -238,12 +256,29 @@ impl Centers {
         below.count().max(1) + EXTRA_DIRECTIONS
     }
 
+    /// Returns the numbers of directions to try, and the smallest that may be chosen.
+    fn ranks(&self, choice: RankChoice) -> Result<(RangeInclusive<usize>, usize), CenterError> {
+        let left = self.rank() - 1;
+        let tried = self.max_k().min(left);
+        match choice {
+            RankChoice::Automatic { k_min } if k_min > tried.max(1) => {
+                Err(CenterError::TooManyDirections { k: k_min, cap: tried })
+            }
+            RankChoice::Automatic { k_min } => Ok((1..=tried, k_min.min(tried))),
+            RankChoice::Fixed(k) if k > left => {
+                Err(CenterError::TooManyDirections { k, cap: left })
+            }
+            RankChoice::Fixed(k) => Ok((k.max(1)..=k, k)),
+        }
+    }
+
     fn nothing_removed(&self) -> Removal {
         let basis = Mat::zeros(self.rank(), 0);
         let mut correlation = self.correlation(0);
         let cost = correlation.evaluate(basis.as_ref());
         let residual = correlation.mean_absolute_cosine();
-        Removal { trial: RankTrial { k: 0, residual, stability: 1.0, costs: vec![cost] }, basis }
+        let trial = RankTrial { k: 0, residual, stability: 1.0, cost, costs: vec![cost] };
+        Removal { trial, basis }
     }
 
     /// Minimizes from all random starts and keeps one.
@@ -276,8 +311,9 @@ impl Centers {
                 };
                 if better { start } else { best }
             });
-        let Start { residual, stability, basis, .. } = kept.ok_or(CenterError::NoStart { k })?;
-        Ok(Removal { trial: RankTrial { k, residual, stability, costs }, basis })
+        let start = kept.ok_or(CenterError::NoStart { k })?;
+        let Start { cost, residual, stability, basis } = start;
+        Ok(Removal { trial: RankTrial { k, residual, stability, cost, costs }, basis })
     }
 
     fn minimize(&self, k: usize, rep: usize, limits: &Limits<'_>, streams: &Streams) -> Start {
@@ -385,12 +421,15 @@ mod tests {
     #[test]
     fn the_number_of_directions_can_be_set() {
         let gram = displaced(12, 2);
-        for (rank, k) in
-            [(RankChoice::Fixed(0), 0), (RankChoice::Fixed(4), 4), (RankChoice::Fixed(99), 10)]
-        {
-            let found = find(&gram, low_rank(rank)).unwrap();
-            assert_eq!((found.k, found.removed.ncols()), (k, k));
+        for k in [0, 4, 10] {
+            let found = find(&gram, low_rank(RankChoice::Fixed(k))).unwrap();
+            assert_eq!((found.k, found.removed.ncols(), found.chosen().k), (k, k, k));
         }
+        // Twelve centers about their mean have eleven dimensions, one of which is left.
+        let refused = |rank| find(&gram, low_rank(rank)).unwrap_err();
+        let error = CenterError::TooManyDirections { k: 11, cap: 10 };
+        assert_eq!(refused(RankChoice::Fixed(11)), error);
+        assert_eq!(refused(RankChoice::Automatic { k_min: 11 }), error);
         // Uncorrelated centers are best left alone, which the published rule does not allow.
         let gram = simplex(12);
         assert_eq!(find(&gram, low_rank(RankChoice::Automatic { k_min: 1 })).unwrap().k, 1);
@@ -399,19 +438,24 @@ mod tests {
 
     #[test]
     fn the_lowest_cost_can_be_selected() {
-        let options = LowRank { selection: Selection::Cost, ..LowRank::default() };
-        let by_cost = find(&displaced(20, 2), CenterCorrection::LowRank(options)).unwrap();
-        let by_stability = find(&displaced(20, 2), CenterCorrection::default()).unwrap();
-        for (a, b) in by_cost.trials.iter().zip(&by_stability.trials).skip(1) {
-            assert_eq!((a.k, a.costs.len()), (b.k, 10));
-            assert!(a.stability <= b.stability);
-        }
+        // Two steps a start leave every start somewhere else.
+        let trial = |selection| {
+            let rank = RankChoice::Fixed(3);
+            let options = LowRank { selection, rank, max_iterations: 2, ..LowRank::default() };
+            let found = find(&displaced(20, 2), CenterCorrection::LowRank(options)).unwrap();
+            found.chosen().clone()
+        };
+        let (by_cost, by_stability) = (trial(Selection::Cost), trial(Selection::Stability));
+        let lowest = by_cost.costs.iter().copied().fold(f64::INFINITY, f64::min);
+        assert_eq!((by_cost.cost, by_cost.costs.len()), (lowest, 10));
+        assert_eq!(by_cost.costs, by_stability.costs);
+        assert!(by_stability.cost > lowest && by_stability.stability > by_cost.stability);
     }
 
     #[test]
     fn three_rises_end_the_search() {
         let removal = |k: usize, residual| Removal {
-            trial: RankTrial { k, residual, stability: 1.0, costs: vec![] },
+            trial: RankTrial { k, residual, stability: 1.0, cost: 0.0, costs: vec![] },
             basis: Mat::zeros(0, 0),
         };
         let ended = |residuals: &[f64]| {

@@ -7,35 +7,75 @@ use rayon::prelude::*;
 use super::arithmetic::dot;
 use super::gram::{LayerGram, Pairs, Points};
 use super::spectrum::{self, SpectrumError};
+use super::watch::Watch;
 
 /// Features of the covariance that one task computes.
 const TILE: usize = 64;
 
+/// Which dimensions of all points of a layer are measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pooled {
+    /// None.
+    None,
+    /// The participation ratio alone, which needs products but no eigenvalues. All variances count.
+    ParticipationRatio,
+    /// Both dimensions, from all variances: their time grows with the cube of the points or the features, whichever
+    /// are fewer.
+    Both {
+        /// The fraction of the variance, in (0, 1], that defines the explained variance dimension; published: 0.9.
+        fraction: f64,
+    },
+}
+
 /// Dimensions of the pooled points of a layer, about their mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PooledDimensions {
-    /// `(Σλ)² / Σλ²` over the variances `λ`, the smallest of min(features, points) left out as published.
+    /// `(Σλ)² / Σλ²` over the variances `λ`; from variances, the smallest of min(features, points) is left out as
+    /// published, which is zero unless there are more points than features.
     pub participation_ratio: f64,
     /// Number of largest variances that together hold at most the given fraction of the whole (published convention:
     /// one less than needed to reach it).
-    pub explained_variance: usize,
+    pub explained_variance: Option<usize>,
 }
 
-/// Measures the dimensions of all points of a layer.
+/// Measures the dimensions of all points of a layer; `None` when none are asked for or the watch says stop.
 ///
-/// `gram` holds the products of all pairs if there are no more points than features, see [`pairs_needed`]; `fraction`
-/// of the variance defines the explained variance dimension.
+/// `gram` holds the products of all pairs if there are no more points than features, see [`pairs_needed`].
 pub fn layer_dimensions(
     manifolds: &[Points<'_>],
     gram: &LayerGram,
-    fraction: f64,
-) -> Result<PooledDimensions, SpectrumError> {
+    pooled: Pooled,
+    watch: &Watch<'_>,
+) -> Result<Option<PooledDimensions>, SpectrumError> {
+    if pooled == Pooled::None || watch.is_cancelled() {
+        return Ok(None);
+    }
+    let products = match gram.pairs {
+        Pairs::All => pooled_gram(gram),
+        Pairs::Within => covariance(manifolds),
+    };
+    if watch.is_cancelled() {
+        return Ok(None);
+    }
+    let Pooled::Both { fraction } = pooled else {
+        let participation_ratio = participation_ratio(products.as_ref());
+        return Ok(Some(PooledDimensions { participation_ratio, explained_variance: None }));
+    };
     let points: usize = manifolds.iter().map(Points::count).sum();
-    let variances = match gram.pairs {
-        Pairs::All => variances_from_gram(gram),
-        Pairs::Within => variances_from_features(manifolds),
-    }?;
-    Ok(pooled_dimensions(&variances, points.min(manifolds[0].features), fraction))
+    let variances = spectrum::eigenvalues(products.as_ref())?;
+    Ok(Some(pooled_dimensions(&variances, points.min(manifolds[0].features), fraction)))
+}
+
+/// Returns `(tr A)² / ‖A‖²` of a symmetric matrix, of which the lower triangle is read.
+fn participation_ratio(matrix: MatRef<'_, f64>) -> f64 {
+    let (mut trace, mut squares) = (0.0, 0.0);
+    for (j, column) in matrix.col_iter().enumerate() {
+        let diagonal = column[j];
+        trace += diagonal;
+        squares += diagonal * diagonal;
+        squares += 2.0 * column.iter().skip(j + 1).map(|entry| entry * entry).sum::<f64>();
+    }
+    if squares > 0.0 { trace * trace / squares } else { 0.0 }
 }
 
 /// Tells which products the dimensions of a layer are computed from: the points' or, if fewer, the features'.
@@ -61,12 +101,14 @@ fn pooled_dimensions(variances: &[f64], count: usize, fraction: f64) -> PooledDi
     });
     PooledDimensions {
         participation_ratio: if squares > 0.0 { sum * sum / squares } else { 0.0 },
-        explained_variance: below.count(),
+        explained_variance: Some(below.count()),
     }
 }
 
-/// Computes the variances of all points about their mean, times their number, from the products of all pairs.
-fn variances_from_gram(gram: &LayerGram) -> Result<Vec<f64>, SpectrumError> {
+/// Computes the products of all points about their mean, the lower triangle, from the products of all pairs.
+///
+/// Its eigenvalues are the variances times the number of points.
+fn pooled_gram(gram: &LayerGram) -> Mat<f64> {
     let sizes: Vec<usize> = gram.manifolds.iter().map(|own| own.with_points.nrows()).collect();
     let total: usize = sizes.iter().sum();
     let weights: Vec<f64> = sizes.iter().map(|&size| size as f64 / total as f64).collect();
@@ -98,11 +140,13 @@ fn variances_from_gram(gram: &LayerGram) -> Result<Vec<f64>, SpectrumError> {
         }
         row += sizes[i];
     }
-    spectrum::eigenvalues(pooled.as_ref())
+    pooled
 }
 
-/// Computes the same from the covariance of the features, for more points than features.
-fn variances_from_features(manifolds: &[Points<'_>]) -> Result<Vec<f64>, SpectrumError> {
+/// Computes the covariance of the features times the number of points, the lower triangle.
+///
+/// It has the same eigenvalues, but for zeros, and is smaller where there are more points than features.
+fn covariance(manifolds: &[Points<'_>]) -> Mat<f64> {
     let features = manifolds[0].features;
     let mut points: Vec<f64> =
         manifolds.iter().flat_map(|points| points.values).map(|&value| f64::from(value)).collect();
@@ -120,31 +164,30 @@ fn variances_from_features(manifolds: &[Points<'_>]) -> Result<Vec<f64>, Spectru
     }
     // One column a point; the covariance by tiles of rows, the upper triangle left out where a tile can.
     let points = MatRef::from_column_major_slice(&points, features, count);
-    let mut covariance = vec![0.0; features * features];
-    covariance.par_chunks_mut(TILE * features).enumerate().for_each(|(tile, rows)| {
+    let mut rows = vec![0.0; features * features];
+    rows.par_chunks_mut(TILE * features).enumerate().for_each(|(tile, rows)| {
         let height = rows.len() / features;
         let (first, end) = (tile * TILE, tile * TILE + height);
         let rows = MatMut::from_row_major_slice_mut(rows, height, features);
         let (left, right) = (points.subrows(first, height), points.subrows(0, end));
         matmul(rows.subcols_mut(0, end), Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
     });
-    spectrum::eigenvalues(MatRef::from_row_major_slice(&covariance, features, features))
+    MatRef::from_row_major_slice(&rows, features, features).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::manifold::gram::layer_gram;
-    use crate::manifold::watch::Watch;
     use crate::rng::Streams;
 
     #[test]
     fn equal_variances_fill_all_dimensions_but_the_one_left_out() {
         let dimensions = pooled_dimensions(&[2.0; 11], 11, 0.5);
         assert!((dimensions.participation_ratio - 10.0).abs() < 1e-12);
-        assert_eq!(dimensions.explained_variance, 5);
+        assert_eq!(dimensions.explained_variance, Some(5));
         // Nine of ten hold 90 %, which is at most 90 %.
-        assert_eq!(pooled_dimensions(&[0.1; 10], 10, 0.9).explained_variance, 9);
+        assert_eq!(pooled_dimensions(&[0.1; 10], 10, 0.9).explained_variance, Some(9));
     }
 
     #[test]
@@ -152,7 +195,7 @@ mod tests {
         let check = |variances: &[f64], count, ratio: f64, explained| {
             let dimensions = pooled_dimensions(variances, count, 0.9);
             assert!((dimensions.participation_ratio - ratio).abs() < 1e-12, "{dimensions:?}");
-            assert_eq!(dimensions.explained_variance, explained);
+            assert_eq!(dimensions.explained_variance, Some(explained));
         };
         check(&[8.0, 1.0, 1.0, 0.0], 4, 100.0 / 66.0, 2);
         check(&[95.0, 5.0, 0.0], 3, 10_000.0 / 9050.0, 0);
@@ -171,10 +214,16 @@ mod tests {
                 .map(|&(from, to)| Points { values: &values[from..to], features })
                 .collect();
             let gram = layer_gram(&points, Pairs::All, &Watch::none()).unwrap();
-            let from_gram = variances_from_gram(&gram).unwrap();
-            let from_features = variances_from_features(&points).unwrap();
+            let (products, covariance) = (pooled_gram(&gram), covariance(&points));
+            let from_gram = spectrum::eigenvalues(products.as_ref()).unwrap();
+            let from_features = spectrum::eigenvalues(covariance.as_ref()).unwrap();
             for (a, b) in from_gram.iter().zip(&from_features).take(630 / features) {
                 assert!((a - b).abs() < 1e-11 * from_gram[0], "{a} {b}");
+            }
+            let (sum, squares) = from_gram.iter().fold((0.0, 0.0), |(s, q), v| (s + v, q + v * v));
+            for matrix in [products, covariance] {
+                let ratio = participation_ratio(matrix.as_ref());
+                assert!((ratio - sum * sum / squares).abs() < 1e-11 * ratio, "{ratio}");
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A subspace is held as an orthonormal basis `V` (dimensions × rank); gradients and steps are *horizontal*, that is
 //! orthogonal to it (Edelman, Arias & Smith, SIAM J. Matrix Anal. Appl. 20, 303, 1998). The minimizer is
-//! limited-memory BFGS (Nocedal & Wright, *Numerical Optimization*, algorithm 7.4) with projection as vector transport
-//! and Gram–Schmidt as retraction.
+//! limited-memory BFGS (Nocedal & Wright, *Numerical Optimization*, algorithm 7.4) with Gram–Schmidt as retraction.
+//! A step and the change of the gradient along it are projected to be horizontal where the step led, which is a vector
+//! transport of first order; older pairs are kept as they were, and only the direction made of all is projected again.
 
 use std::collections::VecDeque;
 

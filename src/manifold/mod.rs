@@ -7,6 +7,8 @@
 //! errors out. They know no file, no network and no schedule.
 
 pub mod mftma;
+#[cfg(test)]
+mod mftma_tests;
 
 pub mod gram;
 

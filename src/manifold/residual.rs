@@ -13,8 +13,8 @@ use super::cloud::PointCloud;
 use super::gram::LayerGram;
 use crate::rng::Stream;
 
-/// A center closer to the mean of all points than this fraction of the farthest one has no direction.
-const DISTANCE_TOLERANCE: f64 = 1e-10;
+/// A squared length below this fraction of the terms that it was summed from is rounding.
+const ROUNDING: f64 = 1e-13;
 /// Less than this fraction of a center's squared length left is rounding.
 const VANISHED: f64 = 1e-13;
 
@@ -55,8 +55,6 @@ pub struct Residual<'a> {
     features: usize,
     /// Each manifold's share of the points.
     weights: Vec<f64>,
-    /// The largest squared distance of a center from the mean of the centers.
-    scale: f64,
 }
 
 impl<'a> Residual<'a> {
@@ -64,13 +62,11 @@ impl<'a> Residual<'a> {
     pub fn new(gram: &'a LayerGram, centers: &'a CenterGeometry, features: usize) -> Self {
         let sizes = gram.manifolds.iter().map(|own| own.with_points.nrows());
         let total: usize = sizes.clone().sum();
-        let count = gram.manifolds.len();
         Self {
             gram,
             removed: &centers.removed,
             features,
             weights: sizes.map(|size| size as f64 / total as f64).collect(),
-            scale: (0..count).map(|i| gram.centers[(i, i)]).fold(0.0, f64::max),
         }
     }
 
@@ -98,12 +94,13 @@ impl<'a> Residual<'a> {
             Mat::from_fn(self.weights.len(), 1, |j, _| f64::from(i == j) - self.weights[j]);
         let products = product(self.gram.centers.as_ref(), from_mean.as_ref());
         let square = dot(from_mean.col_as_slice(0), products.col_as_slice(0));
-        if square <= self.scale * DISTANCE_TOLERANCE * DISTANCE_TOLERANCE {
+        let rounding = ROUNDING * self.summed(from_mean.col_as_slice(0));
+        if square <= rounding {
             return Err(ManifoldError::CenterAtMean);
         }
         let shared = product(self.removed.transpose(), products.as_ref());
         let left = square - dot(shared.col_as_slice(0), shared.col_as_slice(0));
-        if left <= VANISHED * square {
+        if left <= f64::max(VANISHED * square, rounding) {
             return Err(ManifoldError::CenterRemoved { k });
         }
         let own = &self.gram.manifolds[i];
@@ -115,6 +112,14 @@ impl<'a> Residual<'a> {
         points /= Scale(left);
         let cloud = PointCloud::from_gram(points.as_ref(), self.features, farthest / left);
         Ok((cloud.map_err(AnchorError::from)?, left.sqrt()))
+    }
+
+    /// Returns the sum of the magnitudes of the terms of v'Gv, with G the products of the centers.
+    fn summed(&self, v: &[f64]) -> f64 {
+        let row = |i: usize| -> f64 {
+            v.iter().enumerate().map(|(j, v)| (self.gram.centers[(i, j)] * v).abs()).sum()
+        };
+        v.iter().enumerate().map(|(i, v)| v.abs() * row(i)).sum()
     }
 }
 
@@ -172,6 +177,50 @@ mod tests {
                     assert!((product - inner[(a, b)]).abs() < 1e-11, "{product} {}", inner[(a, b)]);
                 }
             }
+        }
+    }
+
+    /// Manifolds of whole numbers, the last of which has its center `offset` along each axis from the mean of the others.
+    fn about_the_mean(seed: u64, offset: f32) -> Vec<Vec<f32>> {
+        let mut stream = Streams::new(seed, "test").stream("points");
+        let mut whole = || stream.below(2001) as f32 - 1000.0;
+        // 15 points of four ragged manifolds and 3 of the last: means in fifteenths, thirds and sevenths.
+        let mut rows: Vec<Vec<f32>> = [3, 7, 4, 1]
+            .map(|size| (0..size * FEATURES).map(|_| 15.0 * whole()).collect())
+            .to_vec();
+        let sum = |f: usize| -> f32 {
+            rows.iter().map(|values| values.iter().skip(f).step_by(FEATURES).sum::<f32>()).sum()
+        };
+        let means: Vec<f32> = (0..FEATURES).map(|f| sum(f) / 15.0 + offset).collect();
+        let spread: Vec<f32> = (0..FEATURES).map(|_| whole()).collect();
+        let point = |factor: f32| means.iter().zip(&spread).map(move |(m, s)| m + factor * s);
+        rows.push(point(1.0).chain(point(2.0)).chain(point(-3.0)).collect());
+        rows
+    }
+
+    fn last_cloud(rows: &[Vec<f32>]) -> Result<f64, ManifoldError> {
+        let points: Vec<Points<'_>> =
+            rows.iter().map(|values| Points { values, features: FEATURES }).collect();
+        let gram = gram::layer_gram(&points, Pairs::Within, &Watch::none()).unwrap();
+        let streams = Streams::new(1, "test");
+        let centers = centers::correlated_directions(
+            gram.centers.as_ref(),
+            &CenterCorrection::None,
+            &streams,
+            &Watch::none(),
+        );
+        let residual = Residual::new(&gram, centers.as_ref().unwrap(), FEATURES);
+        residual.cloud(rows.len() - 1).map(|(_, norm)| norm)
+    }
+
+    #[test]
+    fn a_center_at_the_mean_of_ragged_manifolds_is_found_out() {
+        for seed in 0..200 {
+            let at_mean = last_cloud(&about_the_mean(seed, 0.0));
+            assert_eq!(at_mean.unwrap_err(), ManifoldError::CenterAtMean, "seed {seed}");
+            // One step off along each of nine axes, among centers some thousands away; all points share a sixth of it.
+            let norm = last_cloud(&about_the_mean(seed, 1.0)).unwrap();
+            assert!((norm / 2.5 - 1.0).abs() < 1e-4, "seed {seed}: {norm}");
         }
     }
 

@@ -18,13 +18,19 @@ use crate::landscape::gradient_norm::{self, GradientNormOptions, LineSearch, Met
 use crate::landscape::minres_qlp::SolverOptions;
 use crate::landscape::newton_mr::{self, NewtonMrOptions};
 use crate::landscape::objective::Objective;
-use crate::landscape::search::{Control, Outcome, SearchOptions, Step, TraceRow};
+use crate::landscape::search::{Control, FlattestPoint, Outcome, SearchOptions, Step, TraceRow};
 
 /// Searches for critical points from each start point.
 ///
 /// Newton-MR solves for minimum-length least-squares Newton steps by MINRES-QLP with exact Hessian-vector products;
 /// gradient-norm minimization descends on the squared gradient norm. Every search ends with a status, never by a
-/// jump. Defaults are the published values (Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3).
+/// jump: `converged` (to the `tolerance`), `converged_to_rounding` (no step changes the parameters any more and the
+/// gradient is of the size of its rounding), `max_iterations`, `line_search_floor` (no step size is accepted that still
+/// changes the parameters), `zero_step` (as at gradient-flat points), `norm_limit` (the step would be longer than
+/// `norm_limit`) or `not_finite`. Table `runs` has a row for each search: where it ended, its last step, and the largest
+/// relative residual among the solves that ended as least squares, by which a point is gradient-flat; those points are
+/// the output `flattest`, and `flattest_point` is their position there. Table `trace` has a row for each point visited.
+/// Defaults are the published values (Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriticalSearch {
@@ -35,10 +41,11 @@ pub struct CriticalSearch {
     /// How steps are found.
     #[serde(default)]
     method: SearchMethod,
-    /// Most steps of a search.
-    #[serde(default = "published_iterations")]
+    /// Most steps of a search, at least 1. Where absent the published number: 500 for Newton-MR, 25000 for gradient-norm
+    /// minimization.
+    #[serde(default)]
     #[schemars(range(min = 1))]
-    iterations: usize,
+    iterations: Option<usize>,
     /// Ends a search where the squared gradient norm is at most this; 0 goes on to the last step.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
@@ -67,13 +74,14 @@ struct NewtonMr {
     rho: f64,
     /// The same for the full step, which is tried first; not tried where 0.
     pure_rho: f64,
-    /// Tolerance of the inner solver on its relative residuals. How many points look gradient-flat depends on it.
+    /// Tolerance of the inner solver on its relative residuals, above 0. How many points look gradient-flat depends on
+    /// it.
     rtol: f64,
-    /// Most inner iterations of a solve; as many as there are parameters where absent.
+    /// Most inner iterations of a solve, at least 1; as many as there are parameters where absent.
     inner_iterations: Option<usize>,
-    /// Largest norm of a step before the line search.
+    /// Largest norm of a step before the line search, above 0.
     norm_limit: f64,
-    /// Largest condition number that is inverted.
+    /// Largest condition number that is inverted, above 1.
     condition_limit: f64,
 }
 
@@ -96,13 +104,13 @@ impl Default for NewtonMr {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct GradientNorm {
-    /// First step size.
+    /// First step size, above 0.
     alpha: f64,
     /// What a refused step size is multiplied by, in (0, 1).
     beta: f64,
-    /// Share of the promised decrease that a step must bring (Armijo).
+    /// Share of the promised decrease that a step must bring (Armijo), in (0, 1).
     rho: f64,
-    /// Share of the slope that may be left (curvature).
+    /// Share of the slope that may be left (curvature), in (0, 1).
     gamma: f64,
 }
 
@@ -118,46 +126,28 @@ impl Default for SearchMethod {
     }
 }
 
-fn published_iterations() -> usize {
-    500
-}
-
 impl Stage for CriticalSearch {
     const KIND: &'static str = "critical.search";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
 
     fn check(&self) -> Vec<Violation> {
-        let inside = |v: f64| v > 0.0 && v < 1.0;
-        let method = match self.method {
-            SearchMethod::NewtonMr(m) => {
-                m.alpha > 0.0
-                    && m.alpha <= 1.0
-                    && inside(m.beta)
-                    && inside(m.rho)
-                    && (0.0..1.0).contains(&m.pure_rho)
-                    && m.rtol > 0.0
-                    && m.inner_iterations.is_none_or(|n| n > 0)
-                    && m.norm_limit > 0.0
-                    && m.condition_limit > 1.0
-            }
-            SearchMethod::GradientNorm(m) => {
-                m.alpha > 0.0 && inside(m.beta) && inside(m.rho) && inside(m.gamma)
-            }
-        };
-        violations([
-            ("iterations", self.iterations >= 1, "must be at least 1"),
+        let mut broken = violations([
+            ("iterations", self.iterations != Some(0), "must be at least 1"),
             ("tolerance", self.tolerance >= 0.0, "must be at least 0"),
-            (
-                "method",
-                method,
-                "holds a value outside its range (see `wavecrest kinds critical.search`)",
-            ),
-        ])
+        ]);
+        broken.extend(match self.method {
+            SearchMethod::NewtonMr(method) => method.check(),
+            SearchMethod::GradientNorm(method) => method.check(),
+        });
+        broken
     }
 
     fn outputs(&self) -> Outputs {
-        Outputs::main(Points::TYPE).and("runs", Table::TYPE).and("trace", Table::TYPE)
+        Outputs::main(Points::TYPE)
+            .and("flattest", Points::TYPE)
+            .and("runs", Table::TYPE)
+            .and("trace", Table::TYPE)
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
@@ -165,7 +155,8 @@ impl Stage for CriticalSearch {
         let loss = Problem::of(&starts.problem)?.loss(Samples::of(cx.load(&self.data)?)?)?;
         let (sink, cancel) = (cx.sink(), cx.cancel());
         let (steps_done, runs_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let all_steps = (starts.count() * self.iterations).max(1);
+        let iterations = self.iterations();
+        let all_steps = starts.count().saturating_mul(iterations).max(1);
         let search = |start: &[f64]| {
             let observe = |row: &TraceRow| {
                 let steps = steps_done.fetch_add(1, Ordering::Relaxed);
@@ -185,8 +176,7 @@ impl Stage for CriticalSearch {
             let outcome = self.search(&loss, start, &control)?;
             runs_done.fetch_add(1, Ordering::Relaxed);
             // Steps that an early end leaves out count as done.
-            steps_done
-                .fetch_add(self.iterations.saturating_sub(outcome.iterations), Ordering::Relaxed);
+            steps_done.fetch_add(iterations.saturating_sub(outcome.iterations), Ordering::Relaxed);
             Ok(outcome)
         };
         let places: Vec<&[f64]> = starts.each().collect();
@@ -201,19 +191,66 @@ impl Stage for CriticalSearch {
         };
         cx.metric("runs", outcomes.len() as f64)?;
         cx.metric("below_1e_10", below(1e-10))?;
+        let flattest = outcomes.iter().filter_map(|o| o.flattest.as_ref());
+        let thetas = flattest.flat_map(|f| f.theta.iter().copied()).collect();
+        cx.save_as("flattest", &Points { thetas, ..starts.clone() })?;
         let thetas = outcomes.into_iter().flat_map(|o| o.theta).collect();
         cx.save(&Points { thetas, ..starts })
     }
 }
 
+/// Whether a number lies in (0, 1).
+fn is_share(value: f64) -> bool {
+    value > 0.0 && value < 1.0
+}
+
+impl NewtonMr {
+    fn check(self) -> Vec<Violation> {
+        let field = "method";
+        let alpha = self.alpha > 0.0 && self.alpha <= 1.0;
+        let pure = (0.0..1.0).contains(&self.pure_rho);
+        violations([
+            (field, alpha, "needs `alpha` above 0 and at most 1"),
+            (field, is_share(self.beta), "needs `beta` above 0 and below 1"),
+            (field, is_share(self.rho), "needs `rho` above 0 and below 1"),
+            (field, pure, "needs `pure_rho` of at least 0 and below 1"),
+            (field, self.rtol > 0.0, "needs `rtol` above 0"),
+            (field, self.inner_iterations != Some(0), "needs `inner_iterations` of at least 1"),
+            (field, self.norm_limit > 0.0, "needs `norm_limit` above 0"),
+            (field, self.condition_limit > 1.0, "needs `condition_limit` above 1"),
+        ])
+    }
+}
+
+impl GradientNorm {
+    fn check(self) -> Vec<Violation> {
+        let field = "method";
+        let alpha = self.alpha > 0.0 && self.alpha.is_finite();
+        violations([
+            (field, alpha, "needs a finite `alpha` above 0"),
+            (field, is_share(self.beta), "needs `beta` above 0 and below 1"),
+            (field, is_share(self.rho), "needs `rho` above 0 and below 1"),
+            (field, is_share(self.gamma), "needs `gamma` above 0 and below 1"),
+        ])
+    }
+}
+
 impl CriticalSearch {
+    /// The most steps of a search: as asked for, or as published for the method.
+    fn iterations(&self) -> usize {
+        self.iterations.unwrap_or(match self.method {
+            SearchMethod::NewtonMr(_) => NewtonMrOptions::default().search.iterations,
+            SearchMethod::GradientNorm(_) => GradientNormOptions::default().search.iterations,
+        })
+    }
+
     fn search(
         &self,
         loss: &dyn Objective,
         start: &[f64],
         control: &Control<'_>,
     ) -> Result<Outcome, LandscapeError> {
-        let search = SearchOptions { iterations: self.iterations, tolerance: self.tolerance };
+        let search = SearchOptions { iterations: self.iterations(), tolerance: self.tolerance };
         match self.method {
             SearchMethod::NewtonMr(m) => {
                 let options = NewtonMrOptions {
@@ -247,6 +284,18 @@ impl CriticalSearch {
 /// One row a search.
 fn runs(outcomes: &[Outcome]) -> Table {
     let end = |o: &Outcome| *o.trace.last().expect("a search visits its start");
+    let last_step = |f: &dyn Fn(&Step) -> Option<f64>| -> Vec<Option<f64>> {
+        let last = |o: &Outcome| o.trace.iter().rev().find_map(|row| row.step);
+        outcomes.iter().map(|o| last(o).as_ref().and_then(f)).collect()
+    };
+    let flattest = |f: &dyn Fn(&FlattestPoint) -> f64| -> Vec<Option<f64>> {
+        outcomes.iter().map(|o| o.flattest.as_ref().map(f)).collect()
+    };
+    let positions = outcomes.iter().scan(0, |next, o| {
+        let position = o.flattest.is_some().then_some(f64::from(*next));
+        *next += i32::from(o.flattest.is_some());
+        Some(position)
+    });
     Table::new()
         .counts("point", 0..outcomes.len())
         .texts("status", outcomes.iter().map(|o| o.status.to_string()))
@@ -254,10 +303,13 @@ fn runs(outcomes: &[Outcome]) -> Table {
         .floats("start_loss", outcomes.iter().map(|o| o.trace[0].loss))
         .floats("loss", outcomes.iter().map(|o| end(o).loss))
         .floats("squared_gradient_norm", outcomes.iter().map(|o| end(o).squared_gradient_norm))
-        .maybe_floats(
-            "max_residual",
-            outcomes.iter().map(|o| o.flattest.as_ref().map(|f| f.report.relres)),
-        )
+        .maybe_floats("step_size", last_step(&|s| Some(s.size)))
+        .maybe_floats("residual", last_step(&|s| s.solve.map(|r| r.relres)))
+        .maybe_floats("cokernel_residual", last_step(&|s| s.solve.map(|r| r.relares)))
+        .maybe_floats("flag", last_step(&|s| s.solve.map(|r| r.flag.code() as f64)))
+        .maybe_floats("max_residual", flattest(&|f| f.report.relres))
+        .maybe_floats("flattest_iteration", flattest(&|f| f.iteration as f64))
+        .maybe_floats("flattest_point", positions)
 }
 
 /// One row a visited point.
@@ -276,10 +328,15 @@ fn trace(outcomes: &[Outcome]) -> Table {
         .floats("loss", rows.iter().map(|(_, row)| row.loss))
         .floats("squared_gradient_norm", rows.iter().map(|(_, row)| row.squared_gradient_norm))
         .maybe_floats("step_size", step(&|s| Some(s.size)))
+        .maybe_floats("trials", step(&|s| Some(s.trials as f64)))
+        .maybe_floats("pure", step(&|s| Some(f64::from(u8::from(s.pure)))))
         .maybe_floats("residual", step(&|s| s.solve.map(|r| r.relres)))
         .maybe_floats("cokernel_residual", step(&|s| s.solve.map(|r| r.relares)))
         .maybe_floats("inner_iterations", step(&|s| s.solve.map(|r| r.iterations as f64)))
         .maybe_floats("flag", step(&|s| s.solve.map(|r| r.flag.code() as f64)))
+        .maybe_floats("anorm", step(&|s| s.solve.map(|r| r.anorm)))
+        .maybe_floats("acond", step(&|s| s.solve.map(|r| r.acond)))
+        .maybe_floats("xnorm", step(&|s| s.solve.map(|r| r.xnorm)))
 }
 
 #[cfg(test)]
@@ -317,14 +374,60 @@ mod tests {
         assert_eq!(results.main::<Points>().count(), 3);
         let trace = results.output::<Table>("trace").frame().unwrap();
         assert!(trace.height() > 6);
+        // One flattest point for each run that has one, at the position that the run names.
+        let column = |name: &str| runs.column(name).unwrap().f64().unwrap().to_vec();
+        let flattest: Points = results.output("flattest");
+        let positions: Vec<f64> = column("flattest_point").into_iter().flatten().collect();
+        assert_eq!(positions, (0..flattest.count()).map(|i| i as f64).collect::<Vec<f64>>());
+        assert_eq!(flattest.dimension, 16);
+        for name in ["step_size", "residual", "flag"] {
+            assert!(column(name).iter().any(Option::is_some), "{name}");
+        }
     }
 
     #[test]
     fn gradient_norm_minimization_descends() {
         let text = "points = '@points'\ndata = '@data'\niterations = 30\n\
-                    method = { gradient_norm = { alpha = 0.5 } }";
+                    method = { gradient_norm = { alpha = 0.05 } }";
         let results = bench().run::<CriticalSearch>(text).unwrap();
-        assert_eq!(results.output::<Table>("runs").frame().unwrap().height(), 3);
+        let trace = results.output::<Table>("trace").frame().unwrap();
+        let squared = trace.column("squared_gradient_norm").unwrap().f64().unwrap().to_vec();
+        let points: Vec<i64> =
+            trace.column("point").unwrap().i64().unwrap().into_no_null_iter().collect();
+        for point in 0..3 {
+            let of: Vec<f64> = (0..points.len())
+                .filter(|row| points[*row] == point)
+                .map(|row| squared[row].unwrap())
+                .collect();
+            assert!(of.windows(2).all(|pair| pair[1] < pair[0]), "{of:?}");
+            // The third start is next to a minimum, where the curvature condition refuses every step.
+            let descended = of.len() == 31 && of[30] < 0.9 * of[0];
+            assert!(descended || point == 2, "point {point}: {of:?}");
+        }
+        // No system is solved, so that no point is told flattest.
+        assert_eq!(results.output::<Points>("flattest").count(), 0);
+    }
+
+    #[test]
+    fn the_number_of_steps_is_the_one_published_for_the_method() {
+        let iterations = |text: &str| {
+            let stage: CriticalSearch =
+                toml::from_str(&format!("points = '@p'\ndata = '@d'\n{text}")).unwrap();
+            stage.iterations()
+        };
+        assert_eq!(iterations(""), 500);
+        assert_eq!(iterations("method = { gradient_norm = {} }"), 25_000);
+        assert_eq!(iterations("iterations = 7\nmethod = { gradient_norm = {} }"), 7);
+    }
+
+    #[test]
+    fn every_value_out_of_range_is_named() {
+        let text = "points = '@points'\ndata = '@data'\niterations = 0\n\
+                    method = { newton_mr = { beta = 1.0, rtol = 0.0 } }";
+        let error = bench().run::<CriticalSearch>(text).unwrap_err().to_string();
+        for rule in ["must be at least 1", "needs `beta` above 0", "needs `rtol` above 0"] {
+            assert!(error.contains(rule), "{error}");
+        }
     }
 
     #[test]

@@ -23,14 +23,16 @@ use crate::landscape::starts::{Selection, StartOptions, select};
 pub struct CriticalStart {
     /// The trajectory to draw from.
     trajectory: Input<Trajectory>,
-    /// Number of points.
+    /// Number of points, from 1 to 1000000, drawn with replacement; published: 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1))]
     count: usize,
-    /// What the points are uniform in.
+    /// What the points are uniform in. Both can choose among the kept points of the trajectory only: where training is
+    /// fast, `loss` is as fine as the `keep_every` of `network.train`, so a loss between two kept points gives the higher.
     #[serde(default)]
     uniform_in: UniformIn,
-    /// Variance (not standard deviation) of the noise that is added to each parameter.
+    /// Variance (not standard deviation) of the noise that is added to each parameter, at least 0; published: 0, and 0.01
+    /// for half of the points.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     noise_variance: f64,
@@ -63,6 +65,7 @@ impl Stage for CriticalStart {
         violations([
             ("count", (1..=1_000_000).contains(&self.count), "must be from 1 to 1000000"),
             ("noise_variance", self.noise_variance >= 0.0, "must be at least 0"),
+            ("noise_variance", self.noise_variance.is_finite(), "must be finite"),
         ])
     }
 
@@ -101,6 +104,32 @@ mod tests {
 
     use super::*;
     use crate::stages::shared::bench::Bench;
+    use crate::store::hash;
+
+    #[test]
+    fn a_draw_has_the_same_bits_everywhere() {
+        let number = |i: u32| f64::from(i * i % 101) / 64.0 - 0.5;
+        let path = Trajectory {
+            problem: json!({}),
+            dimension: 3,
+            steps: (0..40).map(|i| 5 * i).collect(),
+            losses: (0..40).map(|i| 4.0 / f64::from(i + 1)).collect(),
+            thetas: (0..120).map(number).collect(),
+        };
+        let bench = Bench::new().put("path", &path);
+        for (uniform_in, expected) in [
+            ("loss", "2e418a9d207621716a771020a3f6c913f47ec23f07966cb9d70e9340d2ead3fc"),
+            ("steps", "7ae2368bacf232d31447791f5acfc3d739766e87e2aa06d836383ad8071aba2a"),
+        ] {
+            let text = format!(
+                "trajectory = '@path'\ncount = 16\nnoise_variance = 0.01\nseed = 3\n\
+                 uniform_in = '{uniform_in}'"
+            );
+            let points: Points = bench.run::<CriticalStart>(&text).unwrap().main();
+            let bits = hash::bytes(bytemuck::cast_slice(&points.thetas)).to_hex();
+            assert_eq!(bits, expected, "{uniform_in}");
+        }
+    }
 
     #[test]
     fn points_are_uniform_in_loss_and_a_larger_draw_begins_alike() {

@@ -13,14 +13,15 @@ use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, vio
 
 /// Crops images, averages them to a few pixels, and brings each pixel to mean 0 and variance 1.
 ///
-/// The data of the image experiments of Frye et al. 2021 (Neural Computation 33): digits cropped to 20 x 20, brought
-/// to 4 x 4 and z-scored. Yields tensors `inputs` (images x pixels, F64) and, for labeled images, `labels`.
+/// After the image experiments of Frye et al. 2021 (Neural Computation 33): digits cropped to 20 x 20, rescaled to
+/// 4 x 4 and z-scored. Means of blocks stand in for the paper's rescaling, which PyTorch did by an interpolation that
+/// is not published, so that pixels are alike and not equal. Yields tensors `inputs` (images x pixels, F64) and, for labeled images, `labels`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataDownsample {
     /// The images; of a dataset, the training part.
     images: Input<ImagesOrDataset>,
-    /// Side of the central square that is kept, in pixels; a multiple of `size`.
+    /// Side of the central square that is kept, in pixels; a multiple of `size`, at most the images' sides.
     #[serde(default = "twenty")]
     #[schemars(range(min = 1))]
     crop: usize,
@@ -31,8 +32,9 @@ pub struct DataDownsample {
     /// Whether each pixel is brought to mean 0 and variance 1 over the images.
     #[serde(default = "yes")]
     standardize: bool,
-    /// At most this many images, from the first; all where absent.
+    /// At most this many images, from the first, at least 2; all where absent. Published: 10000.
     #[serde(default)]
+    #[schemars(range(min = 2))]
     limit: Option<usize>,
 }
 

@@ -1,5 +1,7 @@
 //! `manifold.build`: stimuli in groups, each group one object under a variation.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,10 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::rng::Streams;
+use crate::rng::{Stream, Streams};
+
+/// Largest side of a canvas, in pixels.
+const LARGEST: usize = 4096;
 
 /// Builds object manifolds: groups of stimuli, to be shown to encoders.
 ///
@@ -32,8 +37,10 @@ pub struct ManifoldBuild {
     #[serde(default = "twenty")]
     #[schemars(range(min = 1))]
     points: usize,
-    /// Side of the square canvas that stimuli are centered on, in pixels; as large as the images where absent.
+    /// Side of the square canvas that stimuli are centered on, in pixels, from 1 to 4096; as large as the images where
+    /// absent.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 4096))]
     size: Option<usize>,
     /// Seed of the choice of images and of the variation.
     #[serde(default)]
@@ -59,8 +66,10 @@ struct Classes {}
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Translation {
-    /// Largest shift in pixels, each way and in both directions.
+    /// Largest shift in pixels, each way and in both directions; published: 3. At most the canvas's side, and less
+    /// than takes an image off it; pixels that leave the canvas are lost.
     #[serde(default = "three")]
+    #[schemars(range(max = 4096))]
     max_shift: usize,
 }
 
@@ -76,14 +85,25 @@ fn three() -> usize {
 
 impl Stage for ManifoldBuild {
     const KIND: &'static str = "manifold.build";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
 
     fn check(&self) -> Vec<Violation> {
+        let canvas = self.size.unwrap_or(LARGEST);
+        let shift = match self.variation {
+            Variation::Classes(_) => 0,
+            Variation::Translation(Translation { max_shift }) => max_shift,
+        };
+        let shift_rule = format!("needs a `max_shift` of at most the canvas's side, {canvas}");
         violations([
+            ("variation", shift <= canvas, shift_rule.as_str()),
             ("manifolds", self.manifolds >= 2, "must be at least 2"),
             ("points", self.points >= 1, "must be at least 1"),
-            ("size", self.size.is_none_or(|n| (1..=4096).contains(&n)), "must be from 1 to 4096"),
+            (
+                "size",
+                self.size.is_none_or(|n| (1..=LARGEST).contains(&n)),
+                "must be from 1 to 4096",
+            ),
         ])
     }
 
@@ -145,6 +165,15 @@ impl ManifoldBuild {
         max_shift: usize,
         streams: &Streams,
     ) -> anyhow::Result<Images> {
+        let reach = reach(images, size);
+        anyhow::ensure!(
+            max_shift <= reach,
+            Failure::user(format!(
+                "shifts of {max_shift} pixels take an image of {} x {} off a canvas of {size} x {size}",
+                images.height, images.width
+            ))
+            .hint(format!("a `max_shift` of {reach} leaves a part of it; or give a larger `size`"))
+        );
         let side = 2 * max_shift + 1;
         anyhow::ensure!(
             self.points <= side * side,
@@ -159,15 +188,38 @@ impl ManifoldBuild {
         let mut groups = Vec::new();
         for (manifold, base) in bases.into_iter().enumerate() {
             // Different shifts: a point drawn twice would add nothing to its manifold.
-            let places = streams.indexed("shifts", manifold as u64).permutation(side * side);
+            let mut stream = streams.indexed("shifts", manifold as u64);
+            let places = distinct(&mut stream, self.points, side * side);
             let shift = |place: usize| {
                 let reach = max_shift as i64;
                 ((place / side) as i64 - reach, (place % side) as i64 - reach)
             };
-            groups.push(places[..self.points].iter().map(|&p| (base, shift(p))).collect());
+            groups.push(places.into_iter().map(|place| (base, shift(place))).collect());
         }
         Ok(stimuli(images, size, &groups))
     }
+}
+
+/// The largest shift, each way, that leaves at least a pixel's breadth of centered images on a canvas.
+fn reach(images: &Images, size: usize) -> usize {
+    let along = |length: usize| {
+        let top = (size as i64 - length as i64).div_euclid(2);
+        (size as i64 - top).min(top + length as i64) - 1
+    };
+    along(images.height).min(along(images.width)).max(0) as usize
+}
+
+/// Draws `count` different numbers below `n`, in random order: the first entries of a shuffle, without the others.
+fn distinct(stream: &mut Stream, count: usize, n: usize) -> Vec<usize> {
+    let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
+    let draw = |i: usize| {
+        let from = i + stream.below((n - i) as u64) as usize;
+        let here = moved.get(&i).copied().unwrap_or(i);
+        let drawn = moved.insert(from, here);
+        // Where `from` is `i` itself the entry that was put in is read no more.
+        drawn.unwrap_or(from)
+    };
+    (0..count).map(draw).collect()
 }
 
 /// Draws groups of images, each shifted.
@@ -223,5 +275,42 @@ mod tests {
         }
         let error = bench().run::<ManifoldBuild>(&text.replace("points = 9", "points = 10"));
         assert!(error.unwrap_err().to_string().contains("give 9"));
+    }
+
+    #[test]
+    fn shifts_off_the_canvas_are_refused() {
+        let text = "images = '@images'\nmanifolds = 2\npoints = 2";
+        let error = |shift: usize| {
+            let variation = format!("variation = {{ translation = {{ max_shift = {shift} }} }}");
+            let run = |size: &str| {
+                bench().run::<ManifoldBuild>(&format!("{text}\n{variation}\n{size}")).map(drop)
+            };
+            [run(""), run("size = 5")].map(|run| run.err().map(|error| error.to_string()))
+        };
+        // Two of two pixels: a shift of 1 leaves one. Centered on five, the second and third: 2 down, 3 up.
+        assert_eq!(error(1), [None, None]);
+        let [own, larger] = error(2);
+        assert!(own.unwrap().contains("off a canvas of 2 x 2") && larger.is_none());
+        assert!(error(3)[1].as_ref().unwrap().contains("off a canvas of 5 x 5"));
+        assert!(error(6)[1].as_ref().unwrap().contains("at most the canvas's side, 5"));
+        assert!(error(5000)[0].as_ref().unwrap().contains("at most the canvas's side, 4096"));
+    }
+
+    #[test]
+    fn distinct_numbers_are_drawn_evenly_from_any_range() {
+        let mut counts = [0; 6];
+        let streams = Streams::new(1, "test");
+        for lane in 0..6000 {
+            let drawn = distinct(&mut streams.indexed("draw", lane), 2, 6);
+            assert!(drawn[0] != drawn[1]);
+            counts[drawn[1]] += 1;
+        }
+        // Five standard deviations of a binomial of 6000 and 1/6.
+        assert!(counts.iter().all(|count| (1000i32 - count).abs() < 145), "{counts:?}");
+        let mut all = distinct(&mut streams.stream("all"), 50, 50);
+        all.sort_unstable();
+        assert_eq!(all, (0..50).collect::<Vec<usize>>());
+        let far = distinct(&mut streams.stream("far"), 3, usize::MAX / 2);
+        assert!(far.iter().all(|place| *place > 1 << 40), "{far:?}");
     }
 }

@@ -12,9 +12,11 @@ use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::manifold::anchors::DimensionBasis;
-use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, Selection};
+use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, RankTrial, Selection};
+use crate::manifold::dimensions::{Pooled, PooledDimensions};
 use crate::manifold::gram::Points;
 use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
+use crate::manifold::residual::ManifoldGeometry;
 use crate::manifold::watch::Watch;
 
 /// Measures the capacity, radius and dimension of object manifolds by mean-field theory.
@@ -22,18 +24,20 @@ use crate::manifold::watch::Watch;
 /// Stimuli with one label are the points of one manifold. Centers are decorrelated by removing common directions,
 /// then anchor points are sampled by exact projections onto cones (Chung, Lee and Sompolinsky, Phys. Rev. X 8, 031003,
 /// 2018; Cohen et al., Nat. Commun. 11, 746, 2020). The table has a row for each layer: capacity (harmonic mean),
-/// radius and dimension (means) with the standard errors of the draws, center correlation (mean absolute cosine before
-/// the removal), directions removed, participation ratio and explained-variance dimension. Table `manifolds` has a row
-/// for each manifold of each layer; one that has no geometry has a reason instead of numbers.
+/// radius and dimension (means) with the standard errors of the draws; center correlation (mean absolute cosine)
+/// before and after the removal of `removed` directions, and the largest number `max_k` that the published rule tries;
+/// participation ratio and explained-variance dimension of all points. Table `manifolds` has a row for each manifold of
+/// each layer, table `directions` one for each number of directions that was tried. What has no geometry, be it a
+/// manifold or a layer, has a reason under `failed` instead of numbers. Metrics are means over the measured layers.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifoldCapacity {
     /// What the layers answered; labels tell the manifolds apart.
     activations: Input<Activations>,
-    /// Margin, in units of the center norm.
+    /// Margin, in units of the center norm; any finite number, published: 0.
     #[serde(default)]
     kappa: f64,
-    /// Gaussian vectors a manifold; the paper's 500.
+    /// Gaussian vectors a manifold, at least 2; the paper's 500. The standard errors fall with their square root.
     #[serde(default = "five_hundred")]
     #[schemars(range(min = 2))]
     draws: usize,
@@ -43,6 +47,13 @@ pub struct ManifoldCapacity {
     /// Which number of dimensions enters a manifold's dimension.
     #[serde(default)]
     dimension_basis: Basis,
+    /// Which dimensions of all points of a layer together are measured.
+    #[serde(default)]
+    pooled_dimensions: PooledChoice,
+    /// Fraction of the variance, in (0, 1], that the explained-variance dimension holds at most; published: 0.9.
+    #[serde(default = "nine_tenths")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pooled_fraction: f64,
     /// Seed of the draws and of the starts of the center correction.
     #[serde(default)]
     seed: Seed,
@@ -67,14 +78,20 @@ struct Nothing {}
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct LowRankCorrection {
-    /// Random starts for each number of directions.
+    /// Random starts for each number of directions, from 1 to 10000; published: 10.
     reps: usize,
-    /// Fewest directions that are removed; the published code removes at least 1.
+    /// Number of directions (K) that are removed from every layer, for results that are to be compared: the choice is
+    /// fuzzy, on the same data by 2 or so, and capacity moves with it. From 0 to two less than there are manifolds;
+    /// chosen by the smallest center correlation left where absent, as published.
+    k: Option<usize>,
+    /// Fewest directions that are removed where `k` is absent, at most 1000; published: 1.
     k_min: usize,
     /// Which of the starts is kept.
     selection: StartSelection,
-    /// Most steps of a start.
+    /// Most steps of a start, from 1 to 1000000. Ours: published starts run until their gradient is 1e-6, or 1000 steps.
     max_iterations: usize,
+    /// A start is done once the norm of its gradient, a number per radian, is this fraction of its cost; at least 0.
+    gradient_tolerance: f64,
 }
 
 /// Which of several starts is kept.
@@ -99,10 +116,26 @@ enum Basis {
     Rank,
 }
 
+/// Which dimensions of all points of a layer together are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum PooledChoice {
+    /// Participation ratio and explained-variance dimension, from all variances. Their time grows with the cube of the
+    /// points or the features, whichever are fewer: for large layers it is most of the stage's.
+    #[default]
+    Both,
+    /// The participation ratio alone, without variances one by one. With more points than features the smallest
+    /// variance counts, which the published code leaves out.
+    ParticipationRatio,
+    /// None.
+    None,
+}
+
 impl Default for LowRankCorrection {
     fn default() -> Self {
-        let LowRank { reps, max_iterations, .. } = LowRank::default();
-        Self { reps, k_min: 1, selection: StartSelection::Stability, max_iterations }
+        let LowRank { reps, max_iterations, gradient_tolerance, .. } = LowRank::default();
+        let selection = StartSelection::Stability;
+        Self { reps, k: None, k_min: 1, selection, max_iterations, gradient_tolerance }
     }
 }
 
@@ -115,27 +148,30 @@ impl Default for Correction {
 fn five_hundred() -> usize {
     500
 }
+fn nine_tenths() -> f64 {
+    0.9
+}
 
 impl Stage for ManifoldCapacity {
     const KIND: &'static str = "manifold.capacity";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
 
     fn check(&self) -> Vec<Violation> {
-        let correction = match self.center_correction {
-            Correction::None(_) => true,
-            Correction::LowRank(low) => {
-                low.reps >= 1 && low.max_iterations >= 1 && low.k_min <= 1000
-            }
-        };
-        violations([
+        let fraction = self.pooled_fraction > 0.0 && self.pooled_fraction <= 1.0;
+        let mut broken = violations([
+            ("kappa", self.kappa.is_finite(), "must be finite"),
             ("draws", self.draws >= 2, "must be at least 2"),
-            ("center_correction", correction, "must have at least one start and one step"),
-        ])
+            ("pooled_fraction", fraction, "must be above 0 and at most 1"),
+        ]);
+        if let Correction::LowRank(low) = self.center_correction {
+            broken.extend(low.check());
+        }
+        broken
     }
 
     fn outputs(&self) -> Outputs {
-        Outputs::main(Table::TYPE).and("manifolds", Table::TYPE)
+        Outputs::main(Table::TYPE).and("manifolds", Table::TYPE).and("directions", Table::TYPE)
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
@@ -146,7 +182,7 @@ impl Stage for ManifoldCapacity {
                 .hint("show the encoder stimuli of `manifold.build`, or labeled images")
         );
         let count = activations.layers.len() as f64;
-        let mut measured: Vec<(&Layer, LayerGeometry)> = Vec::new();
+        let mut layers: Vec<Measured<'_>> = Vec::new();
         for (done, layer) in activations.layers.iter().enumerate() {
             cx.check_cancelled()?;
             let (sink, cancel) = (cx.sink(), cx.cancel());
@@ -157,13 +193,71 @@ impl Stage for ManifoldCapacity {
                 groups.iter().map(|values| Points { values, features: layer.features }).collect();
             let watch = Watch::new(&progress, &cancelled);
             let streams = self.seed.streams(Self::KIND);
-            let geometry = analyze(&points, &self.options(), &streams, &watch)
-                .map_err(|error| failure(&layer.name, &error))?;
-            measured.push((layer, geometry));
+            let geometry = analyze(&points, &self.options(), &streams, &watch);
+            anyhow::ensure!(
+                !matches!(geometry, Err(MftmaError::Cancelled)),
+                Failure::interrupted()
+            );
+            layers.push((layer, geometry));
         }
-        cx.save_as("manifolds", &by_manifold(&measured))?;
-        cx.save(&by_layer(&measured))
+        if let Some((layer, Err(error))) = layers.first()
+            && layers.iter().all(|(_, geometry)| geometry.is_err())
+        {
+            let message = format!("no layer could be measured; of `{}`: {error}", layer.name);
+            anyhow::bail!(Failure::data(message));
+        }
+        metrics(cx, &layers)?;
+        cx.save_as("manifolds", &by_manifold(&layers))?;
+        cx.save_as("directions", &by_directions(&layers))?;
+        cx.save(&by_layer(&layers))
     }
+}
+
+/// A layer and its geometry, or why it has none.
+type Measured<'a> = (&'a Layer, Result<LayerGeometry, MftmaError>);
+
+impl LowRankCorrection {
+    fn check(self) -> Vec<Violation> {
+        let field = "center_correction";
+        let tolerance = self.gradient_tolerance >= 0.0 && self.gradient_tolerance.is_finite();
+        violations([
+            (field, (1..=10_000).contains(&self.reps), "needs `reps` from 1 to 10000"),
+            (field, self.k.is_none_or(|k| k <= 10_000), "needs `k` of at most 10000"),
+            (field, self.k_min <= 1000, "needs `k_min` of at most 1000"),
+            (
+                field,
+                (1..=1_000_000).contains(&self.max_iterations),
+                "needs `max_iterations` from 1 to 1000000",
+            ),
+            (field, tolerance, "needs a finite `gradient_tolerance` of at least 0"),
+        ])
+    }
+
+    fn options(self) -> LowRank {
+        LowRank {
+            reps: self.reps,
+            rank: self.k.map_or(RankChoice::Automatic { k_min: self.k_min }, RankChoice::Fixed),
+            selection: match self.selection {
+                StartSelection::Stability => Selection::Stability,
+                StartSelection::Cost => Selection::Cost,
+            },
+            max_iterations: self.max_iterations,
+            gradient_tolerance: self.gradient_tolerance,
+        }
+    }
+}
+
+/// Notes the means over the layers that have a geometry.
+fn metrics(cx: &mut Context<'_>, layers: &[Measured<'_>]) -> anyhow::Result<()> {
+    let geometries: Vec<&LayerGeometry> =
+        layers.iter().filter_map(|(_, geometry)| geometry.as_ref().ok()).collect();
+    let mean = |f: &dyn Fn(&LayerGeometry) -> f64| {
+        geometries.iter().map(|geometry| f(geometry)).sum::<f64>() / geometries.len() as f64
+    };
+    cx.metric("capacity", mean(&|g| g.capacity.value))?;
+    cx.metric("radius", mean(&|g| g.radius.value))?;
+    cx.metric("dimension", mean(&|g| g.dimension.value))?;
+    cx.metric("removed", mean(&|g| g.centers.k as f64))
 }
 
 /// The rows of each manifold, in the order of their labels.
@@ -179,28 +273,11 @@ fn groups(layer: &Layer, labels: &[u32]) -> Vec<Vec<f32>> {
     groups
 }
 
-fn failure(layer: &str, error: &MftmaError) -> anyhow::Error {
-    let message = format!("layer `{layer}`: {error}");
-    match error {
-        MftmaError::Cancelled => Failure::interrupted().into(),
-        _ => Failure::data(message).into(),
-    }
-}
-
 impl ManifoldCapacity {
     fn options(&self) -> MftmaOptions {
         let center_correction = match self.center_correction {
             Correction::None(_) => CenterCorrection::None,
-            Correction::LowRank(low) => CenterCorrection::LowRank(LowRank {
-                reps: low.reps,
-                rank: RankChoice::Automatic { k_min: low.k_min },
-                selection: match low.selection {
-                    StartSelection::Stability => Selection::Stability,
-                    StartSelection::Cost => Selection::Cost,
-                },
-                max_iterations: low.max_iterations,
-                ..LowRank::default()
-            }),
+            Correction::LowRank(low) => CenterCorrection::LowRank(low.options()),
         };
         MftmaOptions {
             kappa: self.kappa,
@@ -210,46 +287,59 @@ impl ManifoldCapacity {
                 Basis::Upstream => DimensionBasis::Upstream,
                 Basis::Rank => DimensionBasis::Rank,
             },
-            ..MftmaOptions::default()
+            pooled: match self.pooled_dimensions {
+                PooledChoice::Both => Pooled::Both { fraction: self.pooled_fraction },
+                PooledChoice::ParticipationRatio => Pooled::ParticipationRatio,
+                PooledChoice::None => Pooled::None,
+            },
         }
     }
 }
 
-fn by_layer(measured: &[(&Layer, LayerGeometry)]) -> Table {
-    let column = |f: &dyn Fn(&LayerGeometry) -> f64| -> Vec<f64> {
-        measured.iter().map(|(_, g)| f(g)).collect()
+fn by_layer(layers: &[Measured<'_>]) -> Table {
+    let column = |f: &dyn Fn(&LayerGeometry) -> f64| -> Vec<Option<f64>> {
+        layers.iter().map(|(_, geometry)| geometry.as_ref().ok().map(f)).collect()
     };
-    let pooled =
-        |f: &dyn Fn(&crate::manifold::dimensions::PooledDimensions) -> f64| -> Vec<Option<f64>> {
-            measured.iter().map(|(_, g)| g.pooled.as_ref().map(f)).collect()
-        };
+    let pooled = |f: &dyn Fn(&PooledDimensions) -> Option<f64>| -> Vec<Option<f64>> {
+        let of = |geometry: &LayerGeometry| geometry.pooled.as_ref().and_then(f);
+        layers.iter().map(|(_, geometry)| geometry.as_ref().ok().and_then(of)).collect()
+    };
     Table::new()
-        .texts("layer", measured.iter().map(|(layer, _)| layer.name.clone()))
-        .floats("capacity", column(&|g| g.capacity.value))
-        .floats("capacity_se", column(&|g| g.capacity.standard_error))
-        .floats("radius", column(&|g| g.radius.value))
-        .floats("radius_se", column(&|g| g.radius.standard_error))
-        .floats("dimension", column(&|g| g.dimension.value))
-        .floats("dimension_se", column(&|g| g.dimension.standard_error))
-        .floats("center_correlation", column(&|g| g.centers.correlation))
-        .counts("removed", measured.iter().map(|(_, g)| g.centers.k))
-        .maybe_floats("participation_ratio", pooled(&|p| p.participation_ratio))
-        .maybe_floats("explained_variance_dimension", pooled(&|p| p.explained_variance as f64))
-        .counts("features", measured.iter().map(|(_, g)| g.features))
-        .counts("manifolds", measured.iter().map(|(_, g)| g.manifolds.len()))
-        .counts("measured", measured.iter().map(|(_, g)| g.measured))
+        .texts("layer", layers.iter().map(|(layer, _)| layer.name.clone()))
+        .maybe_floats("capacity", column(&|g| g.capacity.value))
+        .maybe_floats("capacity_se", column(&|g| g.capacity.standard_error))
+        .maybe_floats("radius", column(&|g| g.radius.value))
+        .maybe_floats("radius_se", column(&|g| g.radius.standard_error))
+        .maybe_floats("dimension", column(&|g| g.dimension.value))
+        .maybe_floats("dimension_se", column(&|g| g.dimension.standard_error))
+        .maybe_floats("center_correlation", column(&|g| g.centers.correlation))
+        .maybe_floats("residual_correlation", column(&|g| g.centers.chosen().residual))
+        .maybe_floats("removed", column(&|g| g.centers.k as f64))
+        .maybe_floats("max_k", column(&|g| g.centers.max_k as f64))
+        .maybe_floats("participation_ratio", pooled(&|p| Some(p.participation_ratio)))
+        .maybe_floats(
+            "explained_variance_dimension",
+            pooled(&|p| p.explained_variance.map(|count| count as f64)),
+        )
+        .counts("features", layers.iter().map(|(layer, _)| layer.features))
+        .maybe_floats("manifolds", column(&|g| g.manifolds.len() as f64))
+        .maybe_floats("measured", column(&|g| g.measured as f64))
+        .maybe_texts(
+            "failed",
+            layers.iter().map(|(_, g)| g.as_ref().err().map(ToString::to_string)),
+        )
 }
 
-fn by_manifold(measured: &[(&Layer, LayerGeometry)]) -> Table {
+fn by_manifold(layers: &[Measured<'_>]) -> Table {
     let rows = || {
-        measured.iter().flat_map(|(layer, geometry)| {
-            geometry.manifolds.iter().enumerate().map(move |(i, m)| (layer.name.clone(), i, m))
+        layers.iter().flat_map(|(layer, geometry)| {
+            let manifolds = geometry.iter().flat_map(|geometry| &geometry.manifolds);
+            manifolds.enumerate().map(move |(i, m)| (layer.name.clone(), i, m))
         })
     };
-    let column =
-        |f: &dyn Fn(&crate::manifold::residual::ManifoldGeometry) -> f64| -> Vec<Option<f64>> {
-            rows().map(|(_, _, m)| m.as_ref().ok().map(f)).collect()
-        };
+    let column = |f: &dyn Fn(&ManifoldGeometry) -> f64| -> Vec<Option<f64>> {
+        rows().map(|(_, _, m)| m.as_ref().ok().map(f)).collect()
+    };
     Table::new()
         .texts("layer", rows().map(|(layer, ..)| layer))
         .counts("manifold", rows().map(|(_, i, _)| i))
@@ -265,18 +355,41 @@ fn by_manifold(measured: &[(&Layer, LayerGeometry)]) -> Table {
         .maybe_texts("failed", rows().map(|(_, _, m)| m.as_ref().err().map(ToString::to_string)))
 }
 
+/// One row for each number of directions that was tried on a layer, none included.
+fn by_directions(layers: &[Measured<'_>]) -> Table {
+    let rows = || {
+        layers.iter().flat_map(|(layer, geometry)| {
+            geometry.iter().flat_map(move |geometry| {
+                let trials = geometry.centers.trials.iter();
+                trials.map(move |trial| (&layer.name, trial, trial.k == geometry.centers.k))
+            })
+        })
+    };
+    let cost = |trial: &RankTrial, of: fn(f64, f64) -> f64| trial.costs.iter().copied().reduce(of);
+    Table::new()
+        .texts("layer", rows().map(|(layer, ..)| layer))
+        .counts("k", rows().map(|(_, trial, _)| trial.k))
+        .floats("residual", rows().map(|(_, trial, _)| trial.residual))
+        .floats("stability", rows().map(|(_, trial, _)| trial.stability))
+        .floats("cost", rows().map(|(_, trial, _)| trial.cost))
+        .maybe_floats("min_cost", rows().map(|(_, trial, _)| cost(trial, f64::min)))
+        .maybe_floats("max_cost", rows().map(|(_, trial, _)| cost(trial, f64::max)))
+        .flags("chosen", rows().map(|(.., chosen)| chosen))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::Streams;
     use crate::stages::shared::bench::Bench;
 
-    /// Manifolds of one point each, in general position: capacity 2 at margin 0.
+    /// Manifolds of one point each, in general position: capacity 2 at margin 0. A second layer is the same everywhere.
     fn bench() -> Bench {
         let (count, features) = (30, 200);
         let mut stream = Streams::new(1, "test").stream("points");
         let values: Vec<f32> = (0..count * features).map(|_| stream.normal() as f32).collect();
-        let layers = vec![Layer { name: "input".into(), features, values }];
+        let dead = Layer { name: "dead".into(), features: 3, values: vec![1.0; count * 3] };
+        let layers = vec![Layer { name: "input".into(), features, values }, dead];
         let labels = (0..count as u32).map(|i| 100 - i).collect();
         Bench::new().put("activations", &Activations { count, labels, layers })
     }
@@ -289,7 +402,64 @@ mod tests {
         let number = |name: &str| table.column(name).unwrap().f64().unwrap().get(0).unwrap();
         let (capacity, error) = (number("capacity"), number("capacity_se"));
         assert!((capacity - 2.0).abs() < 5.0 * error && error < 0.1, "{capacity} {error}");
+        assert_eq!(results.metrics["capacity"], capacity);
         assert_eq!(results.output::<Table>("manifolds").frame().unwrap().height(), 30);
+        // The layer whose manifolds coincide has a reason instead of numbers.
+        assert_eq!(table.column("capacity").unwrap().f64().unwrap().get(1), None);
+        let failed = table.column("failed").unwrap().str().unwrap();
+        assert_eq!(failed.get(0), None);
+        assert!(failed.get(1).unwrap().contains("centers coincide"), "{failed:?}");
+    }
+
+    #[test]
+    fn a_layer_without_geometry_alone_is_a_failure() {
+        let layers = vec![Layer { name: "dead".into(), features: 1, values: vec![1.0; 4] }];
+        let activations = Activations { count: 4, labels: vec![0, 0, 1, 1], layers };
+        let bench = Bench::new().put("activations", &activations);
+        let error = bench.run::<ManifoldCapacity>("activations = '@activations'").unwrap_err();
+        assert!(error.to_string().contains("of `dead`: the manifolds' centers coincide"));
+    }
+
+    #[test]
+    fn the_number_of_directions_can_be_pinned() {
+        let run = |low_rank: &str| {
+            let correction = format!("center_correction = {{ low_rank = {low_rank} }}");
+            let text = format!("activations = '@activations'\ndraws = 20\n{correction}");
+            bench().run::<ManifoldCapacity>(&text)
+        };
+        for k in [0, 3] {
+            let results = run(&format!("{{ k = {k}, reps = 2 }}")).unwrap();
+            assert_eq!(results.metrics["removed"], f64::from(k));
+            let directions = results.output::<Table>("directions").frame().unwrap();
+            let column = |name: &str| directions.column(name).unwrap().clone();
+            let tried: Vec<i64> = column("k").i64().unwrap().into_no_null_iter().collect();
+            assert_eq!(tried, if k == 0 { vec![0] } else { vec![0, 3] });
+            assert!(column("chosen").bool().unwrap().iter().last().unwrap().unwrap());
+            let number = |name: &str| column(name).f64().unwrap().iter().last().unwrap().unwrap();
+            assert!(number("min_cost") <= number("max_cost"));
+        }
+        // Thirty centers about their mean have 29 dimensions, one of which is left.
+        let error = run("{ k = 29 }").unwrap_err().to_string();
+        assert!(error.contains("29 directions are to be removed"), "{error}");
+        let error = run("{ reps = 0, max_iterations = 0 }").unwrap_err().to_string();
+        assert!(error.contains("`reps` from 1") && error.contains("`max_iterations` from 1"));
+    }
+
+    #[test]
+    fn pooled_dimensions_can_be_left_out() {
+        let ratio = |choice: &str| {
+            let text =
+                "activations = '@activations'\ndraws = 20\ncenter_correction = { none = {} }";
+            let text = format!("{text}\npooled_dimensions = '{choice}'");
+            let table = bench().run::<ManifoldCapacity>(&text).unwrap().main::<Table>();
+            let frame = table.frame().unwrap();
+            let number = |name: &str| frame.column(name).unwrap().f64().unwrap().get(0);
+            (number("participation_ratio"), number("explained_variance_dimension"))
+        };
+        let (both, alone) = (ratio("both"), ratio("participation_ratio"));
+        assert!((both.0.unwrap() / alone.0.unwrap() - 1.0).abs() < 1e-12, "{both:?} {alone:?}");
+        assert!(both.1.unwrap() > 0.0 && alone.1.is_none());
+        assert_eq!(ratio("none"), (None, None));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `network.train`: a small network trained on the full batch, its whole path kept.
 
-use std::sync::atomic::Ordering;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +11,18 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::landscape::descent::{DescentOptions, descend};
+use crate::landscape::descent::{DescentOptions, Watch, descend};
+use crate::landscape::objective::Objective;
+
+/// The most numbers that a trajectory may hold: 2 GiB of them.
+const LARGEST: usize = 1 << 28;
+/// The most units of a hidden layer.
+const WIDEST: usize = 1 << 16;
 
 /// Trains a small fully connected network on the full batch in f64, and keeps its trajectory.
 ///
-/// Weights start normal with variance 1 over the number of parameters, as in the experiments of Frye et al. 2021. The
+/// Weights and biases start normal with variance 1 over the number of parameters, as autocrit has it, the program of
+/// Frye et al. 2021; the linear autoencoder of Frye et al. 2019 starts with variance 1 over inputs times hidden. The
 /// loss is the mean squared error over samples and outputs for an autoencoder, the mean cross-entropy for a
 /// classifier, plus `l2` times the mean of the squared parameters.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +30,7 @@ use crate::landscape::descent::{DescentOptions, descend};
 pub struct NetworkTrain {
     /// Samples: tensors `inputs` (samples x features) and, for a classifier, `labels`.
     data: Input<Tensors>,
-    /// Units of each hidden layer.
+    /// Units of each hidden layer, from 1 to 65536; published: 4 for the linear autoencoder of 4 x 4 pixels, or none.
     hidden: Vec<usize>,
     /// The function that hidden units apply; outputs are linear.
     activation: Activation,
@@ -42,11 +47,11 @@ pub struct NetworkTrain {
     /// How steps are taken.
     #[serde(default)]
     optimizer: Optimizer,
-    /// Number of steps.
+    /// Number of steps, from 1 to 4294967295; 10000 as in Frye et al. 2019 (arXiv:1901.10603).
     #[serde(default = "ten_thousand")]
     #[schemars(range(min = 1))]
     steps: usize,
-    /// Every how many steps a point is kept; the last is kept in any case.
+    /// Every how many steps a point is kept; the last is kept in any case. What is kept may be 2 GiB at most.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     keep_every: usize,
@@ -69,7 +74,7 @@ enum Optimizer {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct GradientDescent {
-    /// Step size.
+    /// Step size, above 0; published for the linear autoencoder: 0.01 (Frye et al. 2019).
     rate: f64,
 }
 
@@ -77,9 +82,9 @@ struct GradientDescent {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Momentum {
-    /// Step size.
+    /// Step size, above 0. What Frye et al. 2021 took for images is not published.
     rate: f64,
-    /// What is kept of the velocity, below 1.
+    /// What is kept of the velocity, at least 0 and below 1.
     momentum: f64,
 }
 
@@ -118,11 +123,17 @@ impl Stage for NetworkTrain {
 
     fn check(&self) -> Vec<Violation> {
         let (rate, momentum) = self.optimizer.rate_and_momentum();
-        let steps = rate > 0.0 && (0.0..1.0).contains(&momentum);
+        let hidden = self.hidden.iter().all(|n| (1..=WIDEST).contains(n));
         violations([
-            ("hidden", self.hidden.iter().all(|n| *n > 0), "must hold numbers of at least 1"),
-            ("l2", self.l2 >= 0.0, "must be at least 0"),
-            ("optimizer", steps, "must have a rate above 0 and a momentum from 0 to below 1"),
+            ("hidden", hidden, "must hold numbers from 1 to 65536"),
+            ("hidden", self.hidden.len() <= 64, "must hold at most 64 numbers"),
+            ("l2", self.l2 >= 0.0 && self.l2.is_finite(), "must be finite and at least 0"),
+            ("optimizer", rate > 0.0 && rate.is_finite(), "needs a finite `rate` above 0"),
+            (
+                "optimizer",
+                (0.0..1.0).contains(&momentum),
+                "needs a `momentum` of at least 0 and below 1",
+            ),
             (
                 "steps",
                 (1..=u32::MAX as usize).contains(&self.steps),
@@ -140,14 +151,17 @@ impl Stage for NetworkTrain {
         let samples = Samples::of(cx.load(&self.data)?)?;
         let problem = self.problem(&samples)?;
         let loss = problem.loss(samples)?;
+        self.expect_room(loss.dim())?;
         let start = loss.initialize(&self.seed.streams(Self::KIND));
         let (rate, momentum) = self.optimizer.rate_and_momentum();
         let options =
             DescentOptions { rate, momentum, steps: self.steps, keep_every: self.keep_every };
-        cx.progress(0.0, || format!("{} parameters", start.len()));
-        let cancel = cx.cancel();
-        let path = descend(&loss, &start, &options, &|| cancel.load(Ordering::Relaxed))
-            .map_err(failure)?;
+        let observe = |step: usize, loss: f64| {
+            let fraction = step as f64 / self.steps as f64;
+            cx.progress(fraction, || format!("{} parameters  loss {loss:.4e}", start.len()));
+        };
+        let watch = Watch { cancelled: &|| cx.check_cancelled().is_err(), observe: &observe };
+        let path = descend(&loss, &start, &options, &watch).map_err(failure)?;
         let steps: Vec<u32> = path.steps.iter().map(|step| *step as u32).collect();
         cx.metric("loss", *path.losses.last().expect("the last step is kept"))?;
         cx.metric("parameters", path.dim as f64)?;
@@ -161,6 +175,19 @@ impl Stage for NetworkTrain {
 }
 
 impl NetworkTrain {
+    /// Refuses a trajectory that would fill the memory.
+    fn expect_room(&self, parameters: usize) -> anyhow::Result<()> {
+        let kept = self.steps.div_ceil(self.keep_every) + 1;
+        anyhow::ensure!(
+            parameters.saturating_mul(kept) <= LARGEST,
+            Failure::user(format!(
+                "{kept} points of {parameters} parameters are to be kept, more than 2 GiB"
+            ))
+            .hint("keep fewer: raise `keep_every`, or train a smaller network")
+        );
+        Ok(())
+    }
+
     fn problem(&self, samples: &Samples) -> anyhow::Result<Problem> {
         let outputs = match self.target {
             Target::Inputs => samples.features,
@@ -209,6 +236,18 @@ mod tests {
         let classifier = format!("{text}\ntarget = 'labels'");
         let path: Trajectory = bench().run::<NetworkTrain>(&classifier).unwrap().main();
         assert_eq!(path.dimension, 4 * 2 + 2 + 2 * 3 + 3);
+    }
+
+    #[test]
+    fn a_path_too_large_to_keep_is_refused_before_it_begins() {
+        let text = "data = '@data'\nhidden = [60000, 1000]\nactivation = 'linear'";
+        let error = bench().run::<NetworkTrain>(text).unwrap_err().to_string();
+        assert!(error.contains("10001 points of 60305004 parameters are to be kept"), "{error}");
+        let error = bench().run::<NetworkTrain>(&text.replace("60000", "70000")).unwrap_err();
+        assert!(error.to_string().contains("from 1 to 65536"));
+        let text = format!("{text}\noptimizer = {{ momentum = {{ rate = 0.0, momentum = 1.0 }} }}");
+        let error = bench().run::<NetworkTrain>(&text).unwrap_err().to_string();
+        assert!(error.contains("`rate` above 0") && error.contains("`momentum` of"), "{error}");
     }
 
     #[test]
