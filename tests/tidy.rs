@@ -39,17 +39,42 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The part of a file that is no test.
-fn code(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
+/// The lines of a file that are no tests: what stands under `#[cfg(test)]`, up to the brace that closes it, is left out.
+fn code(text: &str) -> String {
+    let mut kept = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        let space = line.len() - line.trim_start().len();
+        // rustfmt closes an item at the indentation where it began; one without a body ends with its line.
+        let closed =
+            |l: &str| l.len() - l.trim_start().len() == space && l.trim_start().starts_with('}');
+        let first = lines.find(|l| !l.trim_start().starts_with("#["));
+        if first.is_some_and(|l| l.trim_end().ends_with(['{', '(', '['])) {
+            lines.by_ref().find(|l| closed(l));
+        }
+    }
+    kept.join("\n")
 }
 
-/// The modules of this crate that a text names, also inside `crate::{…}`.
-fn uses(text: &str) -> Vec<String> {
+/// The modules of this crate that a file names, by `crate::` or by climbing above its own with `super::`.
+///
+/// `depth` is how many modules deep the file lies: one for `engine/key.rs`, none for `engine/mod.rs` and `rng.rs`.
+fn uses(text: &str, depth: usize) -> Vec<String> {
+    let climb = "super::".repeat(depth + 1);
+    let bare = text.replace(&format!("{climb}super::"), "");
+    [after(text, "crate::"), after(&bare, &climb)].concat()
+}
+
+/// The names that follow a path, also inside `{…}`.
+fn after(text: &str, path: &str) -> Vec<String> {
     let name =
         |t: &str| t.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut found = Vec::new();
-    for part in text.split("crate::").skip(1) {
+    for part in text.split(path).skip(1) {
         let Some(group) = part.strip_prefix('{') else {
             found.push(name(part));
             continue;
@@ -74,10 +99,22 @@ fn uses(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_reader_of_uses_sees_groups() {
-    let text = "use crate::{a::{b, c}, d};\nuse crate::e::f;";
-    assert_eq!(uses(text), ["a", "d", "e"]);
+fn the_reader_of_uses_sees_groups_and_climbs() {
+    let text =
+        "use crate::{a::{b, c}, d};\nuse crate::e::f;\nuse super::{g, h};\nuse super::super::i;";
+    assert_eq!(uses(text, 1), ["a", "d", "e", "i"]);
+    assert_eq!(uses("use super::{g, h};\n", 0), ["g", "h"]);
 }
+
+#[test]
+fn the_reader_of_code_skips_tests_only() {
+    let text = "a\n#[cfg(test)]\nuse t;\nb\n#[cfg(test)]\n#[expect(x)]\nmod tests {\n    t\n}\nc\n    \
+                #[cfg(test)]\n    fn f(\n        t\n    ) {\n        t\n    }\n    d";
+    assert_eq!(code(text), "a\nb\nc\n    d");
+}
+
+/// The modules that may use everything.
+const TOP: [&str; 3] = ["cli", "lib", "main"];
 
 #[test]
 fn arrows_run_one_way() {
@@ -86,12 +123,16 @@ fn arrows_run_one_way() {
         let name =
             path.strip_prefix("src").unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         let module = name.split('/').next().unwrap();
-        let Some((_, allowed)) = ARROWS.iter().find(|(m, _)| *m == module) else { continue };
-        if ["engine/toys", "engine/run_tests"].contains(&name.as_str()) {
+        if TOP.contains(&module) || ["engine/toys", "engine/run_tests"].contains(&name.as_str()) {
             continue;
         }
+        let Some((_, allowed)) = ARROWS.iter().find(|(m, _)| *m == module) else {
+            wrong.push(format!("`{module}` has no arrows; ARCHITECTURE.md and ARROWS list them"));
+            continue;
+        };
+        let depth = name.trim_end_matches("/mod").matches('/').count();
         let text = fs::read_to_string(&path).unwrap();
-        for used in uses(code(&text)) {
+        for used in uses(&code(&text), depth) {
             if used != module && !allowed.contains(&used.as_str()) {
                 wrong.push(format!("{} uses {used}", path.display()));
             }

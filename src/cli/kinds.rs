@@ -37,7 +37,7 @@ pub fn kinds(args: &KindsArgs) -> Result<(), CliError> {
 
 fn page(kind: &Kind) -> String {
     let mut text = format!("{} (version {})\n\n", kind.name, kind.version);
-    text += &indent(&description(&kind.schema()), "");
+    text += &indent(&description(&kind.schema()), 0);
     let equal = match kind.determinism {
         Determinism::Bit => "the same bits on every machine",
         Determinism::Machine => "the same bits on one machine, within rounding elsewhere",
@@ -52,11 +52,11 @@ fn page(kind: &Kind) -> String {
         }
         text += &format!("\n{title}\n");
         for field in fields {
-            text +=
-                &format!("  {}: {}{}\n", field.name, type_of(&field.schema), default_of(&field));
-            text += &indent(&description(&field.schema), "      ");
-            for variant in variants(&field.schema) {
-                text += &variant;
+            let default = default_of(&field.schema, field.required);
+            text += &format!("  {}: {}{default}\n", field.name, type_of(&field.schema));
+            text += &indent(&description(&field.schema), 6);
+            if !field.is_input() {
+                text += &details(&field.schema, 6);
             }
         }
     }
@@ -71,16 +71,26 @@ fn first_paragraph(text: &str) -> String {
     text.split("\n\n").next().unwrap_or_default().replace('\n', " ")
 }
 
-fn indent(text: &str, by: &str) -> String {
-    text.lines().map(|line| format!("{by}{line}").trim_end().to_owned() + "\n").collect()
+fn indent(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{:by$}{line}", "").trim_end().to_owned() + "\n").collect()
 }
 
-fn default_of(field: &Field) -> String {
-    match field.schema.get("default") {
+fn default_of(schema: &Json, required: bool) -> String {
+    match schema.get("default") {
         Some(Json::Null) => ", optional".to_owned(),
-        Some(default) => format!(" = {}", plain(default)),
-        None if field.required => ", required".to_owned(),
+        Some(default) => format!(" = {}", brief(default)),
+        None if required => ", required".to_owned(),
         None => ", optional".to_owned(),
+    }
+}
+
+/// Writes a default; of a long table only the name, for its fields are explained with their own defaults.
+fn brief(value: &Json) -> String {
+    const LONGEST: usize = 100;
+    let whole = plain(value);
+    match value.as_object().and_then(|map| map.keys().next()) {
+        Some(name) if whole.len() > LONGEST => format!("{{ {name} = {{ ... }} }}"),
+        _ => whole,
     }
 }
 
@@ -151,39 +161,37 @@ fn range(schema: &Json) -> String {
     }
 }
 
-/// The variants of an externally tagged table, with their parameters.
-fn variants(schema: &Json) -> Vec<String> {
-    let mut lines = Vec::new();
+/// What a value may hold: the variants of an externally tagged table, and the fields of a plain one.
+fn details(schema: &Json, by: usize) -> String {
+    let mut text = String::new();
+    let space = " ".repeat(by);
     for variant in schema["oneOf"].as_array().into_iter().flatten() {
         if let Some(name) = variant["const"].as_str() {
-            lines
-                .push(format!("      \"{name}\"\n{}", indent(&description(variant), "          ")));
+            text += &format!("{space}\"{name}\"\n");
+            text += &indent(&description(variant), by + 4);
         }
         for (name, inner) in variant["properties"].as_object().into_iter().flatten() {
+            let is_table = inner["properties"].is_object();
+            let holds = if is_table { "{ ... }".to_owned() } else { type_of(inner) };
+            text += &format!("{space}{{ {name} = {holds} }}\n");
             let about = [description(variant), description(inner)];
-            let about = about.iter().find(|a| !a.is_empty()).cloned().unwrap_or_default();
-            let mut line =
-                format!("      {{ {name} = {{ ... }} }}\n{}", indent(&about, "          "));
-            for (field, schema) in inner["properties"].as_object().into_iter().flatten() {
-                let required = inner["required"]
-                    .as_array()
-                    .is_some_and(|r| r.contains(&Json::from(field.as_str())));
-                let field = Field {
-                    name: field.clone(),
-                    required,
-                    accepts: Vec::new(),
-                    schema: schema.clone(),
-                };
-                line += &format!(
-                    "          {}: {}{}\n",
-                    field.name,
-                    type_of(schema),
-                    default_of(&field)
-                );
-                line += &indent(&description(schema), "              ");
-            }
-            lines.push(line);
+            text += &indent(about.iter().find(|a| !a.is_empty()).map_or("", |a| a), by + 4);
+            text += &details(inner, by + 4);
         }
     }
-    lines
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let required = schema["required"].as_array();
+        let required = required.is_some_and(|names| names.iter().any(|n| n == name.as_str()));
+        let default = default_of(field, required);
+        text += &format!("{space}{name}: {}{default}\n", type_of(field));
+        text += &indent(&description(field), by + 4);
+        text += &details(field, by + 4);
+    }
+    for part in schema["anyOf"].as_array().into_iter().flatten() {
+        text += &details(part, by);
+    }
+    for part in ["items", "additionalProperties"].iter().filter_map(|key| schema.get(key)) {
+        text += &details(part, by);
+    }
+    text
 }

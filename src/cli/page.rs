@@ -20,6 +20,10 @@ pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
     times.sort_unstable();
     let day = |at: Option<&&str>| at.and_then(|t| t.get(..10)).unwrap_or_default().to_owned();
     let experiment = &plan.experiment;
+    let overrides = match experiment.overlays.as_slice() {
+        [] => "none".to_owned(),
+        some => some.join(" "),
+    };
     let binary = |p: &Provenance| {
         let hash = p.binary.map_or("unknown".to_owned(), |hash| hash.short());
         format!("wavecrest {} (binary {hash})", p.program)
@@ -28,15 +32,20 @@ pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
         header: PageHeader {
             title: experiment.name.clone(),
             about: experiment.about.clone(),
-            facts: vec![
+            facts: [
                 day(times.last()),
                 words::count(plan.graph.len(), "node"),
                 format!("{} of computing", words::duration(seconds)),
-            ],
+                experiment.overlays.join(" "),
+            ]
+            .into_iter()
+            .filter(|fact| !fact.is_empty())
+            .collect(),
         },
         stages: stages(plan, records),
         provenance: vec![
             ("experiment".into(), experiment.file.display().to_string()),
+            ("overrides".into(), overrides),
             ("root seed".into(), experiment.seed.to_string()),
             ("program".into(), distinct(&binary)),
             ("commit".into(), distinct(&|p| p.commit.clone().unwrap_or("none".into()))),

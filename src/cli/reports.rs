@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::DataFrame;
+use serde::Serialize;
 
 use super::CliError;
 use super::page;
 use super::workspace::Workspace;
 use crate::plan::Plan;
 use crate::plan::reports::{FigureEntry, From, TableEntry};
-use crate::report::data::{AxisValue, Instance, Source, frame};
+use crate::report::data::{AxisValue, Instance, Source};
 use crate::report::error::ReportError;
 use crate::report::memo::{self, Memo};
 use crate::report::page::{PageFigure, PageTable};
+use crate::report::results::{Axis, Results};
 use crate::report::{figures, files, tables};
 use crate::spec::ValueKind;
 use crate::spec::axes::Point;
@@ -25,58 +26,64 @@ pub struct Written {
     folder: PathBuf,
     made: usize,
     current: usize,
-    /// Reports that lack results, and how many.
-    incomplete: Vec<(String, usize)>,
+    /// Reports that could not be evaluated, and why.
+    pub errors: Vec<(String, String)>,
+    /// Reports that lack results, and what they lack.
+    incomplete: Vec<(String, String)>,
 }
 
 impl Written {
-    /// Says where the reports are.
+    /// Says where the reports are, and which could not be made.
     pub fn words(&self) -> String {
-        let mut text = String::new();
-        for (name, missing) in &self.incomplete {
-            text += &format!("{name} not written: {missing} results are missing\n");
+        let mut lines = Vec::new();
+        for (name, why) in self.errors.iter().chain(&self.incomplete) {
+            lines.push(format!("{name} not written: {why}"));
         }
         let folder = self.folder.display();
-        text + &match (self.made, self.current) {
-            (0, 0) => String::new(),
-            (0, _) => format!("reports in {folder} are up to date"),
+        match (self.made, self.current) {
+            (0, 0) => (),
+            (0, _) => lines.push(format!("reports in {folder} are up to date")),
             (made, _) => {
                 let reports = crate::ui::words::count(made, "report");
-                format!("{reports} written to {folder}; open {folder}/index.html")
+                lines.push(format!("{reports} written to {folder}; open {folder}/index.html"));
             }
         }
+        lines.join("\n")
     }
 }
 
 /// The results that a table or figure reads.
 pub enum Gathered {
     /// Every instance is there.
-    Complete {
-        /// The rows.
-        instances: Vec<Instance>,
-        /// What they are made of: axis values and content.
-        contents: Vec<(String, Hash)>,
-    },
+    Complete(Parts),
     /// Some instances have no result.
     Incomplete {
         /// How many.
         missing: usize,
+        /// Of how many.
+        all: usize,
     },
 }
 
-impl Gathered {
-    /// The rows as one frame.
-    pub fn frame(&self) -> Result<DataFrame, ReportError> {
-        match self {
-            Self::Complete { instances, .. } => frame(instances),
-            Self::Incomplete { .. } => frame(&[]),
-        }
+/// The results of one stage, and what they are made of.
+pub struct Parts {
+    instances: Vec<Instance>,
+    axes: Vec<Axis>,
+    /// Axis values and content of each instance, in order.
+    contents: Vec<(String, Hash)>,
+}
+
+impl Parts {
+    /// Reads the rows.
+    pub fn results(&self) -> Result<Results, ReportError> {
+        Results::of(&self.instances, &self.axes)
     }
 }
 
 /// Gathers what a table or figure reads.
 pub fn gather(plan: &Plan, records: &[Option<Record>], store: &Store, from: &From) -> Gathered {
     let (mut instances, mut contents, mut missing) = (Vec::new(), Vec::new(), 0);
+    let axes: Vec<Axis> = plan.experiment.axes.iter().map(axis).collect();
     for id in plan.graph.instances(&from.stage) {
         let node = plan.graph.node(id);
         let Some(record) = &records[id.index()] else {
@@ -99,27 +106,36 @@ pub fn gather(plan: &Plan, records: &[Option<Record>], store: &Store, from: &Fro
         instances.push(Instance { axes, source });
     }
     if missing > 0 {
-        Gathered::Incomplete { missing }
+        Gathered::Incomplete { missing, all: missing + instances.len() }
     } else {
-        Gathered::Complete { instances, contents }
+        Gathered::Complete(Parts { instances, axes, contents })
     }
+}
+
+fn axis(axis: &crate::spec::axes::Axis) -> Axis {
+    Axis { name: axis.name.clone(), values: axis.points.iter().map(typed).collect() }
 }
 
 /// The typed value of a point on an axis.
 fn value(plan: &Plan, axis: &str, label: &str) -> AxisValue {
     let axis = plan.experiment.axes.iter().find(|a| a.name == axis);
     let point = axis.and_then(|a| a.points.iter().find(|p| p.label == label));
-    match point.map(Point::shown) {
-        Some(ValueKind::Int(number)) => AxisValue::Int(*number),
-        Some(ValueKind::Float(number)) => AxisValue::Float(*number),
-        Some(ValueKind::Bool(flag)) => AxisValue::Bool(*flag),
-        _ => AxisValue::Text(label.to_owned()),
+    point.map_or_else(|| AxisValue::Text(label.to_owned()), typed)
+}
+
+fn typed(point: &Point) -> AxisValue {
+    match point.shown() {
+        ValueKind::Int(number) => AxisValue::Int(*number),
+        ValueKind::Float(number) => AxisValue::Float(*number),
+        ValueKind::Bool(flag) => AxisValue::Bool(*flag),
+        _ => AxisValue::Text(point.label.clone()),
     }
 }
 
 /// Writes every table and figure whose results are all there, and the page that shows them.
 ///
-/// Where nothing changed, nothing is evaluated.
+/// Only what changed is evaluated. A report that cannot be made leaves no files: the page says why, and the others are
+/// written all the same.
 pub fn write(
     plan: &Plan,
     records: &[Option<Record>],
@@ -127,51 +143,82 @@ pub fn write(
 ) -> Result<Written, CliError> {
     let folder = workspace.reports.join(&plan.experiment.name);
     let mut written = Written { folder: shown(&folder), ..Written::default() };
-    let tables: Vec<_> = plan.tables.iter().map(Report::Table).collect();
-    let figures: Vec<_> = plan.figures.iter().map(Report::Figure).collect();
-    let mut due = Vec::new();
-    for report in tables.into_iter().chain(figures) {
-        let name = report.name();
+    let mut memo = Memo::open(&folder);
+    let reports = Report::all(plan);
+    if reports.is_empty() {
+        memo.close(&[])?;
+        return Ok(written);
+    }
+    let mut sections = Vec::new();
+    for report in &reports {
         let gather = |from: &&From| gather(plan, records, &workspace.store, from);
         let gathered: Vec<Gathered> = report.from().iter().map(gather).collect();
-        match contents(&gathered) {
-            Ok(contents) => {
-                let key = memo::key(&name, &report.definition(), &contents);
-                due.push(Due { report, name, key, gathered });
+        sections.push(section(*report, &gathered, &mut memo, &mut written)?);
+    }
+    let mut page = page::facts(plan, records);
+    let key = memo::key(PAGE, &format!("{page:?}"), &sections);
+    if !memo.is_current(PAGE, &key) {
+        for (report, section) in reports.iter().zip(&sections) {
+            let part = match section {
+                Section::Shown(_) => memo.read(&report.fragment())?,
+                Section::Absent(why) => report.absent(why),
+            };
+            match report {
+                Report::Figure(_) => page.figures.push(part),
+                Report::Table(_) => page.tables.push(part),
             }
-            Err(missing) => written.incomplete.push((name, missing)),
         }
+        let html = crate::report::page::html(&page).into_bytes();
+        memo.write(PAGE, key, &[("index.html".to_owned(), html)])?;
     }
-    if due.is_empty() {
-        return Ok(written);
-    }
-    let mut memo = Memo::open(&folder);
-    let keys: Vec<Hash> = due.iter().map(|d| d.key).collect();
-    let facts = page::facts(plan, records);
-    let page_key = memo::key(PAGE, &format!("{facts:?}"), &keys);
-    written.current = due.iter().filter(|d| memo.is_current(&d.name, &d.key)).count();
-    if written.current == due.len() && memo.is_current(PAGE, &page_key) {
-        return Ok(written);
-    }
-    let mut page = facts;
-    for Due { report, name, key, gathered } in &due {
-        let wrong = |e: ReportError| CliError::Failed(format!("{name}: {e}"));
-        let contents = match report {
-            Report::Table(entry) => table(entry, gathered, &mut page.tables).map_err(wrong)?,
-            Report::Figure(entry) => figure(entry, gathered, &mut page.figures).map_err(wrong)?,
-        };
-        if !memo.is_current(name, key) {
-            memo.write(name, *key, &contents)?;
-            written.made += 1;
-        }
-    }
-    let html = crate::report::page::html(&page).into_bytes();
-    memo.write(PAGE, page_key, &[("index.html".to_owned(), html)])?;
-    let mut asked: Vec<String> = due.into_iter().map(|d| d.name).collect();
-    asked.push(PAGE.to_owned());
-    asked.extend(written.incomplete.iter().map(|(name, _)| name.clone()));
-    memo.close(&asked)?;
+    let names = reports.iter().map(Report::name).chain([PAGE.to_owned()]);
+    memo.close(&names.collect::<Vec<_>>())?;
     Ok(written)
+}
+
+/// What the page shows of a report.
+#[derive(Serialize)]
+enum Section {
+    /// The report made with this key.
+    Shown(Hash),
+    /// Why it was not made.
+    Absent(String),
+}
+
+/// Brings the files of one report up to date.
+fn section(
+    report: Report<'_>,
+    gathered: &[Gathered],
+    memo: &mut Memo,
+    written: &mut Written,
+) -> Result<Section, CliError> {
+    let name = report.name();
+    let parts = match complete(gathered) {
+        Ok(parts) => parts,
+        Err(why) => {
+            memo.forget(&name)?;
+            written.incomplete.push((name, why.clone()));
+            return Ok(Section::Absent(why));
+        }
+    };
+    let contents: Vec<_> = parts.iter().map(|part| &part.contents).collect();
+    let key = memo::key(&name, &report.definition(), &contents);
+    if memo.is_current(&name, &key) {
+        written.current += 1;
+        return Ok(Section::Shown(key));
+    }
+    match report.make(&parts) {
+        Ok(files) => {
+            memo.write(&name, key, &files)?;
+            written.made += 1;
+            Ok(Section::Shown(key))
+        }
+        Err(error) => {
+            memo.forget(&name)?;
+            written.errors.push((name, error.to_string()));
+            Ok(Section::Absent(error.to_string()))
+        }
+    }
 }
 
 const PAGE: &str = "page";
@@ -182,21 +229,39 @@ fn shown(folder: &Path) -> PathBuf {
     folder.strip_prefix(here).unwrap_or(folder).to_path_buf()
 }
 
+/// The parts where every result is there, or what is lacking.
+fn complete(gathered: &[Gathered]) -> Result<Vec<&Parts>, String> {
+    let mut parts = Vec::new();
+    let (mut lacking, mut of) = (0, 0);
+    for part in gathered {
+        match part {
+            Gathered::Complete(part) => {
+                of += part.instances.len();
+                parts.push(part);
+            }
+            Gathered::Incomplete { missing, all } => (lacking, of) = (lacking + missing, of + all),
+        }
+    }
+    if lacking > 0 { Err(lack(lacking, of)) } else { Ok(parts) }
+}
+
+/// Says how many results are not there.
+pub fn lack(missing: usize, all: usize) -> String {
+    format!("lacks {missing} of {}", crate::ui::words::count(all, "result"))
+}
+
 #[derive(Clone, Copy)]
 enum Report<'a> {
     Table(&'a TableEntry),
     Figure(&'a FigureEntry),
 }
 
-/// A report whose results are all there.
-struct Due<'a> {
-    report: Report<'a>,
-    name: String,
-    key: Hash,
-    gathered: Vec<Gathered>,
-}
+impl<'a> Report<'a> {
+    fn all(plan: &'a Plan) -> Vec<Self> {
+        let tables = plan.tables.iter().map(Report::Table);
+        tables.chain(plan.figures.iter().map(Report::Figure)).collect()
+    }
 
-impl Report<'_> {
     fn name(&self) -> String {
         match self {
             Self::Table(entry) => format!("table `{}`", entry.name),
@@ -211,37 +276,47 @@ impl Report<'_> {
         }
     }
 
-    fn definition(&self) -> serde_json::Value {
+    /// What was written of it, as text: the order of its values counts.
+    fn definition(&self) -> String {
         match self {
-            Self::Table(entry) => serde_json::to_value(&entry.spec),
-            Self::Figure(entry) => serde_json::to_value(&entry.spec),
+            Self::Table(entry) => serde_json::to_string(&entry.spec),
+            Self::Figure(entry) => serde_json::to_string(&entry.spec),
         }
         .expect("definitions are plain data")
     }
-}
 
-/// What the parts are made of, or how many results they lack.
-fn contents(gathered: &[Gathered]) -> Result<Vec<&Vec<(String, Hash)>>, usize> {
-    let mut contents = Vec::new();
-    let mut lacking = 0;
-    for part in gathered {
-        match part {
-            Gathered::Complete { contents: part, .. } => contents.push(part),
-            Gathered::Incomplete { missing } => lacking += missing,
+    /// The file that keeps its part of the page; hidden, for it is nobody's result.
+    fn fragment(&self) -> String {
+        match self {
+            Self::Table(entry) => format!(".page/table-{}.html", entry.name),
+            Self::Figure(entry) => format!(".page/figure-{}.html", entry.name),
         }
     }
-    if lacking > 0 { Err(lacking) } else { Ok(contents) }
+
+    fn absent(&self, why: &str) -> String {
+        let (name, about) = match self {
+            Self::Table(entry) => (&entry.name, &entry.spec.about),
+            Self::Figure(entry) => (&entry.name, &entry.spec.about),
+        };
+        crate::report::page::absent(name, about.as_deref(), why)
+    }
+
+    /// Makes its files, its part of the page among them.
+    fn make(&self, parts: &[&Parts]) -> Result<Contents, ReportError> {
+        let (mut contents, part) = match self {
+            Self::Table(entry) => table(entry, parts[0])?,
+            Self::Figure(entry) => figure(entry, parts)?,
+        };
+        contents.push((self.fragment(), part.into_bytes()));
+        Ok(contents)
+    }
 }
 
 /// The files of a report, by name.
 type Contents = Vec<(String, Vec<u8>)>;
 
-fn table(
-    entry: &TableEntry,
-    gathered: &[Gathered],
-    page: &mut Vec<PageTable>,
-) -> Result<Contents, ReportError> {
-    let evaluated = tables::evaluate(&entry.spec, &gathered[0].frame()?)?;
+fn table(entry: &TableEntry, part: &Parts) -> Result<(Contents, String), ReportError> {
+    let evaluated = tables::evaluate(&entry.spec, &part.results()?)?;
     let caption = entry.spec.about.as_deref().unwrap_or(&entry.name);
     let label = format!("tab:{}", entry.name);
     let mut contents = Vec::new();
@@ -249,35 +324,31 @@ fn table(
         let bytes = files::encode(&evaluated, *format, caption, &label)?;
         contents.push((format!("{}.{}", entry.name, format.extension()), bytes));
     }
-    page.push(PageTable {
+    let page = PageTable {
         name: entry.name.clone(),
         caption: entry.spec.about.clone(),
         grid: evaluated.grid,
         files: contents.iter().map(|(file, _)| file.clone()).collect(),
-    });
-    Ok(contents)
+    };
+    Ok((contents, crate::report::page::table(&page)))
 }
 
-fn figure(
-    entry: &FigureEntry,
-    gathered: &[Gathered],
-    page: &mut Vec<PageFigure>,
-) -> Result<Contents, ReportError> {
-    let mut frames = BTreeMap::new();
-    for (from, part) in entry.from.iter().zip(gathered) {
-        frames.insert(from.text.clone(), part.frame()?);
+fn figure(entry: &FigureEntry, parts: &[&Parts]) -> Result<(Contents, String), ReportError> {
+    let mut results = BTreeMap::new();
+    for (from, part) in entry.from.iter().zip(parts) {
+        results.insert(from.text.clone(), part.results()?);
     }
-    let picture = figures::evaluate(&entry.spec, &frames)?;
+    let picture = figures::evaluate(&entry.spec, &results)?;
     let mut contents = Vec::new();
     for format in &entry.spec.write {
         contents.push((format!("{}.{}", entry.name, format.extension()), picture.encode(*format)?));
     }
-    page.push(PageFigure {
+    let page = PageFigure {
         name: entry.name.clone(),
         caption: entry.spec.about.clone(),
         svg: picture.svg(),
         notes: picture.notes,
         files: contents.iter().map(|(file, _)| file.clone()).collect(),
-    });
-    Ok(contents)
+    };
+    Ok((contents, crate::report::page::figure(&page)))
 }

@@ -86,13 +86,11 @@ fn cores() -> usize {
 
 fn begin(args: &RunArgs, plan: &Plan) -> Run {
     let now = Timestamp::now();
-    let profile = args.experiment.profile.iter().map(|p| format!("--profile {p}"));
-    let set = args.experiment.set.iter().map(|s| format!("--set {s}"));
     Run {
         id: format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id()),
         experiment: plan.experiment.name.clone(),
         file: args.experiment.file.display().to_string(),
-        overlays: profile.chain(set).collect(),
+        overlays: plan.experiment.overlays.clone(),
         started: now.to_string(),
         seconds: None,
         outcome: Outcome::Unfinished,
@@ -142,7 +140,7 @@ fn conclude(
         }
     }
     let (reported, reports) = match written {
-        Ok(written) => (true, written.words()),
+        Ok(written) => (written.errors.is_empty(), written.words()),
         Err(error) => (false, format!("the reports could not be written: {error}")),
     };
     text += &format!("{summary} in {}\n{reports}", words::duration(since.elapsed().as_secs_f64()));

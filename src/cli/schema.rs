@@ -90,9 +90,11 @@ fn stage(kind: &Kind) -> Json {
     schema
 }
 
-/// A parameter, or a string that holds a placeholder for it.
-fn or_placeholder(mut schema: Json) -> Json {
-    if schema["type"] == "string" {
+/// A parameter, or a string that holds a placeholder for it; so for every value inside it.
+fn or_placeholder(schema: Json) -> Json {
+    let mut schema = inner(schema);
+    let free = ["enum", "const", "pattern"].iter().all(|key| schema.get(key).is_none());
+    if schema["type"] == "string" && free {
         return schema;
     }
     let mut outer = Map::new();
@@ -104,6 +106,29 @@ fn or_placeholder(mut schema: Json) -> Json {
     let placeholder = json!({ "type": "string", "pattern": "\\$\\{.+\\}" });
     outer.insert("anyOf".into(), json!([schema, placeholder]));
     Json::Object(outer)
+}
+
+/// Lets placeholders stand for the values inside a table, a list or a variant, but not for the whole.
+fn inner(mut schema: Json) -> Json {
+    let Some(map) = schema.as_object_mut() else { return schema };
+    if let Some(Json::Object(properties)) = map.get_mut("properties") {
+        for schema in properties.values_mut() {
+            *schema = or_placeholder(schema.take());
+        }
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(schema) = map.get_mut(key).filter(|schema| schema.is_object()) {
+            *schema = or_placeholder(schema.take());
+        }
+    }
+    for key in ["anyOf", "oneOf"] {
+        if let Some(Json::Array(variants)) = map.get_mut(key) {
+            for variant in variants {
+                *variant = inner(variant.take());
+            }
+        }
+    }
+    schema
 }
 
 fn inlined<T: JsonSchema>() -> Json {

@@ -18,7 +18,6 @@ pub struct TableArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
     /// The table; every table where absent
-    #[arg(last = false)]
     name: Option<String>,
 }
 
@@ -39,21 +38,33 @@ pub fn table(args: &TableArgs, cache: Option<&Path>) -> Result<(), CliError> {
         return Err(CliError::Usage(format!("no table is called `{name}`\n  hint: {hint}")));
     }
     let mut text = String::new();
-    let mut missing = Vec::new();
+    let (mut wrong, mut missing) = (Vec::new(), false);
     for entry in plan.tables.iter().filter(|t| args.name.as_ref().is_none_or(|n| *n == t.name)) {
-        let gathered = reports::gather(&plan, &records, &workspace.store, &entry.from);
-        if let Gathered::Incomplete { missing: count, .. } = gathered {
-            missing.push(format!("table `{}` lacks {count} results", entry.name));
-            continue;
+        let evaluated = match reports::gather(&plan, &records, &workspace.store, &entry.from) {
+            Gathered::Incomplete { missing: count, all } => {
+                wrong.push(format!("table `{}` {}", entry.name, reports::lack(count, all)));
+                missing = true;
+                continue;
+            }
+            Gathered::Complete(part) => {
+                part.results().and_then(|results| tables::evaluate(&entry.spec, &results))
+            }
+        };
+        match evaluated {
+            Ok(evaluated) => {
+                let title = entry.spec.about.as_deref().unwrap_or(&entry.name);
+                text += &format!("{title}\n\n{}\n", terminal::table(&evaluated.grid));
+            }
+            Err(error) => wrong.push(format!("table `{}`: {error}", entry.name)),
         }
-        let evaluated = tables::evaluate(&entry.spec, &gathered.frame()?)?;
-        let title = entry.spec.about.as_deref().unwrap_or(&entry.name);
-        text += &format!("{title}\n\n{}\n", terminal::table(&evaluated.grid));
     }
     print(&text)?;
-    if missing.is_empty() {
+    if wrong.is_empty() {
         return Ok(());
     }
-    let hint = format!("hint: `wavecrest run {}` computes them", args.experiment.file.display());
-    Err(CliError::Failed(format!("{}\n  {hint}", missing.join("\n"))))
+    if missing {
+        let file = args.experiment.file.display();
+        wrong.push(format!("  hint: `wavecrest run {file}` computes them"));
+    }
+    Err(CliError::Failed(wrong.join("\n")))
 }

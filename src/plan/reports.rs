@@ -1,11 +1,12 @@
 //! Tables and figures at planning: read, and what they draw from checked.
 
 use crate::engine::graph::Graph;
+use crate::report::check::{Place, Problem};
 use crate::report::figures::FigureSpec;
 use crate::report::tables::TableSpec;
 use crate::spec::deserialize::from_table;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, ValueKind, suggest};
 
 /// A table to write.
 #[derive(Clone, Debug)]
@@ -44,6 +45,9 @@ pub struct From {
 pub fn tables(experiment: &Experiment, graph: &Graph, errors: &mut Diagnostics) -> Vec<TableEntry> {
     let read = |entry: &Entry| {
         let spec: Option<TableSpec> = parse(entry, errors);
+        for problem in spec.as_ref().map(TableSpec::check).unwrap_or_default() {
+            push(problem, entry, errors);
+        }
         let from = entry.value.get("from").and_then(|v| Some((v.as_text()?, v.origin)));
         let from = from.and_then(|(text, at)| source(text, at, experiment, graph, errors));
         Some(TableEntry { name: entry.key.clone(), spec: spec?, from: from? })
@@ -60,18 +64,15 @@ pub fn figures(
     let mut entries = Vec::new();
     for entry in &experiment.figures {
         let Some(spec) = parse::<FigureSpec>(entry, errors) else { continue };
-        if spec.from.is_none() && spec.layers.is_empty() {
-            let message = format!("figure `{}` draws nothing", entry.key);
-            errors
-                .push(Diagnostic::at(entry.key_origin, message).hint("give it `from` or `layers`"));
-            continue;
+        for problem in spec.check() {
+            push(problem, entry, errors);
         }
-        let names = spec.from.iter().chain(spec.layers.iter().map(|l| &l.from));
         let mut from: Vec<From> = Vec::new();
-        for name in names {
-            let origin = written_at(&entry.value, name).unwrap_or(entry.key_origin);
-            if !from.iter().any(|f| f.text == *name) {
-                from.extend(source(name, origin, experiment, graph, errors));
+        let own = entry.value.get("from").into_iter();
+        for name in own.chain(layers(&entry.value).filter_map(|layer| layer.get("from"))) {
+            let Some(text) = name.as_text() else { continue };
+            if !from.iter().any(|f| f.text == text) {
+                from.extend(source(text, name.origin, experiment, graph, errors));
             }
         }
         entries.push(FigureEntry { name: entry.key.clone(), spec, from });
@@ -88,15 +89,33 @@ fn parse<T: for<'de> serde::Deserialize<'de>>(
     })
 }
 
-/// Finds the origin of a string in a value.
-fn written_at(value: &Value, text: &str) -> Option<Origin> {
-    let mut found = None;
-    value.each_text(&mut |t, origin| {
-        if t == text {
-            found.get_or_insert(origin);
+fn layers(figure: &Value) -> impl Iterator<Item = &Value> {
+    match figure.get("layers").map(|layers| &layers.kind) {
+        Some(ValueKind::List(layers)) => layers.as_slice(),
+        _ => &[],
+    }
+    .iter()
+}
+
+/// Reports a mistake where its path leads, as far as that was written.
+fn push(problem: Problem, entry: &Entry, errors: &mut Diagnostics) {
+    let (mut origin, mut at) = (entry.key_origin, &entry.value);
+    for step in &problem.path {
+        if let Some(field) = at.entries().iter().find(|field| field.key == *step) {
+            origin = match problem.place {
+                Place::Key => field.key_origin,
+                Place::Value => field.value.origin,
+            };
+            at = &field.value;
+        } else if let (ValueKind::List(items), Ok(index)) = (&at.kind, step.parse::<usize>())
+            && let Some(item) = items.get(index)
+        {
+            (origin, at) = (item.origin, item);
+        } else {
+            break;
         }
-    });
-    found
+    }
+    errors.push(Diagnostic { message: problem.message, origin: Some(origin), hint: problem.hint });
 }
 
 fn source(
@@ -117,19 +136,30 @@ fn source(
         errors.push(Diagnostic::at(origin, message).hint(hint));
         return None;
     }
+    let mut found: Option<Option<String>> = None;
     // A stage without instances has mistakes of its own.
-    let outputs = &graph.node(graph.instances(stage).next()?).outputs;
-    let is_table = |name: &String| outputs.types.get(name).is_some_and(|kind| kind == "table");
-    let tables = || outputs.types.keys().filter(|name| is_table(name)).map(String::as_str);
-    let output = match output {
-        None => outputs.main.clone().filter(is_table),
-        Some(name) if is_table(&name) => Some(name),
-        Some(name) => {
-            let hint = suggest::hint(&name, "tables", tables());
-            let message = format!("`{stage}` has no table `{name}`");
+    for id in graph.instances(stage) {
+        let node = graph.node(id);
+        let is_table = |name: &String| node.outputs.types.get(name).is_some_and(|k| k == "table");
+        let read = match &output {
+            None => node.outputs.main.clone().filter(is_table),
+            Some(name) if is_table(name) => Some(name.clone()),
+            Some(name) => {
+                let tables = node.outputs.types.keys().filter(|name| is_table(name));
+                let hint = suggest::hint(name, "tables", tables.map(String::as_str));
+                let of = if found.is_some() { &node.name } else { stage };
+                let message = format!("`{of}` has no table `{name}`");
+                errors.push(Diagnostic::at(origin, message).hint(hint));
+                return None;
+            }
+        };
+        if found.as_ref().is_some_and(|before| *before != read) {
+            let message = format!("the instances of `{stage}` differ in their main output");
+            let hint = format!("name a table that all have, such as `{stage}.table`");
             errors.push(Diagnostic::at(origin, message).hint(hint));
             return None;
         }
-    };
-    Some(From { text: text.to_owned(), stage: stage.to_owned(), output })
+        found = Some(read);
+    }
+    Some(From { text: text.to_owned(), stage: stage.to_owned(), output: found? })
 }

@@ -61,6 +61,32 @@ impl Aggregate {
         }
     }
 
+    /// Returns what the column of exact values is called after the column that it summarizes.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Mean | Self::MeanSem | Self::MeanSd => "_mean",
+            Self::Median => "_median",
+            Self::Min => "_min",
+            Self::Max => "_max",
+            Self::Sum => "_sum",
+            Self::Count => "_count",
+            Self::Std => "_std",
+            Self::Sem => "_sem",
+        }
+    }
+
+    /// Returns the words that notes use.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::MeanSem => "mean ± s.e.m.",
+            Self::MeanSd => "mean ± s.d.",
+            Self::Std => "s.d.",
+            Self::Sem => "s.e.m.",
+            other => other.as_str(),
+        }
+    }
+
     /// Returns the name of the spread that is printed after ±, if one is.
     pub fn spread(self) -> Option<&'static str> {
         match self {
@@ -118,6 +144,71 @@ impl JsonSchema for Aggregate {
     }
 }
 
+/// One summary of a column, or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregates(pub Vec<Aggregate>);
+
+// Written by hand because a value is read by its own type, without buffering it first as an untagged enum would.
+impl<'de> Deserialize<'de> for Aggregates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Aggregates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an aggregate such as `mean±sem`, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Aggregates, E> {
+                text.parse().map(|one| Aggregates(vec![one])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Aggregates, A::Error> {
+                let mut aggregates = Vec::new();
+                while let Some(aggregate) = list.next_element::<Aggregate>()? {
+                    aggregates.push(aggregate);
+                }
+                Ok(Aggregates(aggregates))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Aggregates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Aggregates {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Aggregates".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<Aggregate>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+/// Says how values were summarized: `mean ± s.e.m. over replicate, n = 2 to 3`.
+///
+/// `over` is what [`Results::pooled`](super::results::Results::pooled) says, `counts` the fewest and most values.
+pub fn remark(aggregate: Aggregate, over: &str, (low, high): (usize, usize)) -> String {
+    let counts = if low == high { low.to_string() } else { format!("{low} to {high}") };
+    format!("{}{over}, n = {counts}", aggregate.words())
+}
+
 /// The moments of the finite values of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
@@ -139,10 +230,8 @@ impl Summary {
         // A sum that overflows leaves no mean rather than an infinite one.
         let mean =
             (n > 0).then(|| finite().sum::<f64>() / n as f64).filter(|mean| mean.is_finite());
-        let sd = mean.filter(|_| n > 1).map(|mean| {
-            let squares: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
-            (squares / (n - 1) as f64).sqrt()
-        });
+        let sd =
+            mean.filter(|_| n > 1).map(|mean| deviation(&finite().map(|value| value - mean), n));
         Self { n, missing: values.len() - n, mean, sd: sd.filter(|sd| sd.is_finite()) }
     }
 
@@ -150,6 +239,16 @@ impl Summary {
     pub fn sem(&self) -> Option<f64> {
         self.sd.map(|sd| sd / (self.n as f64).sqrt())
     }
+}
+
+/// Computes √(Σd² / (n - 1)); the squares are scaled where they leave the range of doubles, though their root does not.
+fn deviation(differences: &(impl Iterator<Item = f64> + Clone), n: usize) -> f64 {
+    let of = |unit: f64| {
+        let squares: f64 = differences.clone().map(|d| (d / unit) * (d / unit)).sum();
+        unit * (squares / (n - 1) as f64).sqrt()
+    };
+    let largest = differences.clone().map(f64::abs).fold(0.0, f64::max);
+    if largest == 0.0 || (1e-140..1e140).contains(&largest) { of(1.0) } else { of(largest) }
 }
 
 /// Returns the middle value, or the mean of the two middle ones, of the finite values.
@@ -207,6 +306,24 @@ mod tests {
         let one = Summary::of(&[Some(0.5), Some(f64::NAN)]);
         assert_eq!((one.n, one.mean, one.sd, one.sem()), (1, Some(0.5), None, None));
         assert_eq!(Summary::of(&[None]), Summary { missing: 1, ..Summary::default() });
+    }
+
+    #[test]
+    fn deviations_neither_overflow_nor_vanish() {
+        for scale in [1e200, 1e-200, 1.0] {
+            let summary = Summary::of(&[Some(scale), Some(3.0 * scale)]);
+            assert!((summary.sd.unwrap() / scale - 2f64.sqrt()).abs() < 1e-15, "{scale}");
+        }
+        assert_eq!(Summary::of(&[Some(2.0), Some(2.0)]).sd, Some(0.0));
+    }
+
+    #[test]
+    fn one_or_several_aggregates_are_read() {
+        for text in ["\"mean±sem\"", "[\"mean±sem\",\"max\"]"] {
+            let read: Aggregates = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Aggregates>("3").is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What the axes, colors and panels of a figure range over, through all its layers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::{
     data::{self, AxisValue},
     error::ReportError,
     figures::{AxisScale, FigureSpec, Layer, Mark},
     plot::{
-        chart::ColorBar,
+        chart::{ColorBar, Ramp},
         palette::{self, Style},
         scale::Kind,
     },
@@ -18,10 +18,10 @@ use crate::report::{
 /// The values that x, colors and panels take over all layers.
 pub struct Domains {
     /// None where x is a number.
-    pub x: Option<Vec<AxisValue>>,
+    pub x: Option<Values>,
     /// For each color column its values, and the look of the first of them.
     colors: Vec<Colors>,
-    pub panels: Vec<AxisValue>,
+    pub panels: Values,
     /// The first look that no color has taken.
     next_style: usize,
     has_bars: bool,
@@ -33,10 +33,29 @@ pub struct Domains {
 /// The values of one color column.
 pub struct Colors {
     pub column: String,
-    pub values: Vec<AxisValue>,
+    pub values: Values,
     first_style: usize,
-    /// Too many numbers for a legend: the ends of a continuous scale.
-    pub ramp: Option<(f64, f64)>,
+    /// Too many numbers for a legend: a continuous scale.
+    pub ramp: Option<Ramp>,
+}
+
+/// Values without repeats in their order, and the place of each.
+pub struct Values {
+    pub list: Vec<AxisValue>,
+    places: BTreeMap<String, usize>,
+}
+
+impl Values {
+    fn new(list: Vec<AxisValue>) -> Self {
+        let places = list.iter().enumerate().map(|(place, value)| (value.to_string(), place));
+        let places = places.collect();
+        Self { list, places }
+    }
+
+    /// Returns the place of a value; values that print alike are the same.
+    pub fn place(&self, value: &AxisValue) -> Option<usize> {
+        self.places.get(&value.to_string()).copied()
+    }
 }
 
 impl Domains {
@@ -67,9 +86,17 @@ impl Domains {
             let same = layers.iter().zip(rows).filter(|(layer, _)| layer.color == Some(column));
             let values = same.flat_map(|(_, rows)| rows.color.iter().flatten().flatten());
             let values = ordered(values, spec.order.get(column));
-            let ramp = ramp_of(&values);
+            let ramp = ramp_of(&values.list);
+            let bars = layers.iter().any(|l| l.color == Some(column) && l.mark == Mark::Bar);
+            if bars && ramp.is_none() && values.list.len() > MOST_BARS {
+                return Err(ReportError::Incomplete(format!(
+                    "`{column}` has {} values, but bars have only {MOST_BARS} colors\n\
+                     hint: choose some with `where`, or give `{column}` to `x` or `panel`",
+                    values.list.len()
+                )));
+            }
             let first_style = next_style;
-            next_style += if ramp.is_some() { 0 } else { values.len() };
+            next_style += if ramp.is_some() { 0 } else { values.list.len() };
             colors.push(Colors { column: column.to_owned(), values, first_style, ramp });
         }
         let panels = rows.iter().flat_map(|rows| rows.panel.iter().flatten().flatten());
@@ -87,31 +114,31 @@ impl Domains {
 
     /// Returns a title for each panel; one empty title without `panel`.
     pub fn panel_titles(&self, spec: &FigureSpec) -> Vec<String> {
-        let Some(column) = spec.panel.as_ref().filter(|_| !self.panels.is_empty()) else {
+        let Some(column) = spec.panel.as_ref().filter(|_| !self.panels.list.is_empty()) else {
             return vec![String::new()];
         };
         let title = |value: &AxisValue| match value {
             AxisValue::Text(text) => literal(text),
-            other => literal(&format!("{} = {other}", words(column))),
+            other => format!("{} = {}", called(spec, column), literal(&other.to_string())),
         };
-        self.panels.iter().map(title).collect()
+        self.panels.list.iter().map(title).collect()
     }
 
     /// Returns what the horizontal axis measures.
     pub fn x_kind(&self, spec: &FigureSpec) -> Kind {
         match &self.x {
             Some(values) => {
-                Kind::Categories(values.iter().map(|value| literal(&value.to_string())).collect())
+                let names = values.list.iter().map(|value| literal(&value.to_string()));
+                Kind::Categories(names.collect())
             }
             None => kind_of(spec.x_scale),
         }
     }
 
     /// Returns the continuous scale of colors, if there is one.
-    pub fn color_bar(&self) -> Option<ColorBar> {
+    pub fn color_bar(&self, spec: &FigureSpec) -> Option<ColorBar> {
         let colors = self.colors.iter().find(|colors| colors.ramp.is_some())?;
-        let (low, high) = colors.ramp?;
-        Some(ColorBar { title: literal(&words(&colors.column)), low, high })
+        Some(ColorBar { title: called(spec, &colors.column), ramp: colors.ramp? })
     }
 
     /// Returns the colors of a layer, if it has a color column.
@@ -122,7 +149,7 @@ impl Domains {
     /// Returns the place of a value of x, if it has one.
     pub fn x_place(&self, value: &AxisValue) -> Option<f64> {
         match &self.x {
-            Some(values) => position(values, value).map(|index| index as f64),
+            Some(values) => values.place(value).map(|index| index as f64),
             None => value.number(),
         }
     }
@@ -132,9 +159,8 @@ impl Domains {
         let over_bars = layer.mark == Mark::Scatter && self.has_bars;
         match (self.colors_of(layer), color) {
             _ if layer.muted => Style::background(),
-            (Some(Colors { ramp: Some((low, high)), values, .. }), Some(index)) => {
-                let value = values[index].number().unwrap_or(*low);
-                Style::ramp((value - low) / (high - low))
+            (Some(Colors { ramp: Some(ramp), values, .. }), Some(index)) => {
+                Style::ramp(ramp.place(values.list[index].number().unwrap_or(ramp.low)))
             }
             // Points over bars of their own color would vanish.
             (Some(colors), Some(index)) if over_bars => {
@@ -155,14 +181,14 @@ pub fn kind_of(scale: AxisScale) -> Kind {
     }
 }
 
-/// Finds a value among the known ones.
-pub fn position(values: &[AxisValue], value: &AxisValue) -> Option<usize> {
-    values.iter().position(|known| select::matches(known, value))
-}
-
 /// Writes the name of a column as words.
 pub fn words(name: &str) -> String {
     name.replace('_', " ")
+}
+
+/// Writes what a figure calls a column: its label, or its name as words.
+pub fn called(spec: &FigureSpec, column: &str) -> String {
+    literal(&spec.labels.get(column).cloned().unwrap_or_else(|| words(column)))
 }
 
 /// Marks text from the results as plain: a dollar in it begins no mathematics.
@@ -174,7 +200,7 @@ pub fn literal(text: &str) -> String {
 fn ordered<'a>(
     values: impl Iterator<Item = &'a AxisValue>,
     order: Option<&Vec<AxisValue>>,
-) -> Vec<AxisValue> {
+) -> Values {
     let mut names = BTreeSet::new();
     let mut seen: Vec<AxisValue> =
         values.filter(|value| names.insert(value.to_string())).cloned().collect();
@@ -186,16 +212,41 @@ fn ordered<'a>(
             .and_then(|order| order.iter().position(|wanted| select::matches(value, wanted)))
             .unwrap_or(usize::MAX)
     };
-    seen.sort_by_key(rank);
-    seen
+    seen.sort_by_cached_key(rank);
+    Values::new(seen)
 }
 
-/// Returns the ends of a continuous scale for more numbers than there are colors.
-fn ramp_of(values: &[AxisValue]) -> Option<(f64, f64)> {
+/// Returns a continuous scale for more numbers than there are colors.
+///
+/// It is logarithmic where that brings the middle one of the numbers nearer to the middle of the scale.
+fn ramp_of(values: &[AxisValue]) -> Option<Ramp> {
     let numeric =
         values.iter().all(|value| matches!(value, AxisValue::Int(_) | AxisValue::Float(_)));
-    let numbers = || values.iter().filter_map(AxisValue::number);
-    (numeric && values.len() > palette::COLORS).then(|| {
-        (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max))
-    })
+    if !numeric || values.len() <= palette::COLORS {
+        return None;
+    }
+    let mut numbers: Vec<f64> = values.iter().filter_map(AxisValue::number).collect();
+    numbers.sort_by(f64::total_cmp);
+    let (low, high, middle) = (numbers[0], numbers[numbers.len() - 1], numbers[numbers.len() / 2]);
+    let [linear, log] = [false, true].map(|log| Ramp { low, high, log });
+    let off = |ramp: &Ramp| (ramp.place(middle) - 0.5).abs();
+    Some(if low > 0.0 && off(&log) < off(&linear) - 0.1 { log } else { linear })
+}
+
+/// The number of colors that bars can be told apart by.
+const MOST_BARS: usize = 2 * palette::COLORS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_follows_its_numbers() {
+        let ramp = |of: &dyn Fn(i32) -> f64| {
+            let values: Vec<AxisValue> = (0..20).map(|i| AxisValue::Float(of(i))).collect();
+            ramp_of(&values).unwrap().log
+        };
+        assert!(ramp(&|i| 10f64.powi(i)) && ramp(&|i| 1.5f64.powi(i)));
+        assert!(!ramp(&f64::from) && !ramp(&|i| 1.0 + 50.0 * f64::from(i)));
+    }
 }

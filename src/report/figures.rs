@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::report::plot::chart::Mark;
 use crate::report::{
-    data::AxisValue,
-    error::ReportError,
-    plot::{canvas::Canvas, chart},
-    select::Filter,
-    series,
+    aggregate::Aggregate, check::Problem, data::AxisValue, error::ReportError,
+    plot::canvas::Canvas, results::Results, select::Filter, series,
 };
 
 /// A figure over the results of one or several stages.
@@ -73,6 +70,10 @@ pub struct FigureSpec {
     /// come as in the results.
     #[serde(default)]
     pub order: BTreeMap<String, Vec<AxisValue>>,
+    /// What axes and legends call columns instead of their names, such as `accuracy = "Top-1 accuracy"`. Plain text:
+    /// `x_label` and `y_label` may hold mathematics.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Formats in which the figure is written.
     #[serde(default = "all_formats")]
     pub write: Vec<FigureFormat>,
@@ -118,19 +119,6 @@ pub struct LayerSpec {
     pub r#where: Filter,
 }
 
-/// How values are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mark {
-    /// Means joined by a line, in order of x.
-    #[default]
-    Line,
-    /// A point for each row, or for each mean if `error` is given.
-    Scatter,
-    /// A bar for each mean, side by side where colors differ.
-    Bar,
-}
-
 /// The error that is drawn around a mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -141,6 +129,17 @@ pub enum Spread {
     Sd,
     /// None.
     None,
+}
+
+impl Spread {
+    /// Returns the summary that is drawn.
+    pub fn aggregate(self) -> Aggregate {
+        match self {
+            Self::Sem => Aggregate::MeanSem,
+            Self::Sd => Aggregate::MeanSd,
+            Self::None => Aggregate::Mean,
+        }
+    }
 }
 
 /// The scale of an axis.
@@ -198,17 +197,20 @@ pub struct Layer<'a> {
 /// Missing results, unknown columns, columns of text where numbers are needed, and figures that name nothing to draw.
 pub fn evaluate(
     spec: &FigureSpec,
-    frames: &BTreeMap<String, DataFrame>,
+    frames: &BTreeMap<String, Results>,
 ) -> Result<Picture, ReportError> {
+    if let Some(problem) = spec.check().into_iter().next() {
+        return Err(problem.into());
+    }
     let (chart, notes) = series::chart(spec, frames)?;
     let label = spec.title.clone().or_else(|| spec.about.clone());
     let label = label.unwrap_or_else(|| format!("{} against {}", chart.y.label, chart.x.label));
-    Ok(Picture { canvas: chart.draw(), label, notes })
+    Ok(Picture { canvas: chart.draw()?, label, notes })
 }
 
 impl FigureSpec {
     /// Returns the layers in drawing order: the figure's own results first, if it has any.
-    pub fn resolved(&self) -> Result<Vec<Layer<'_>>, ReportError> {
+    pub fn resolved(&self) -> Result<Vec<Layer<'_>>, Problem> {
         let own = self.from.as_deref().map(|from| LayerRef {
             from,
             mark: None,
@@ -223,16 +225,14 @@ impl FigureSpec {
         let layers: Vec<LayerRef> =
             own.into_iter().chain(self.layers.iter().map(LayerRef::from)).collect();
         if layers.is_empty() {
-            return Err(ReportError::Incomplete("a figure needs `from` or `layers`".to_owned()));
+            return Err(Problem::nothing_to_draw());
         }
         let last_color = layers.iter().rposition(|layer| layer.color.is_some());
         let mut resolved: Vec<Layer<'_>> = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
             let missing = |axis| {
-                let from = layer.from;
-                ReportError::Incomplete(format!(
-                    "the figure of `{from}` needs a column for `{axis}`"
-                ))
+                let number = index.checked_sub(usize::from(self.from.is_some()));
+                Problem::lacks(axis, number, layer.from)
             };
             let mark = layer.mark.unwrap_or(self.mark);
             let error = layer.error.or(self.error).unwrap_or(Spread::None);
@@ -255,28 +255,6 @@ impl FigureSpec {
             });
         }
         Ok(resolved)
-    }
-
-    /// Returns the columns that the figure needs, as (stage, column) in drawing order.
-    ///
-    /// The panel's column is needed of the figure's own results only: a layer without it is drawn in every panel.
-    pub fn columns_used(&self) -> Result<Vec<(String, String)>, ReportError> {
-        let mut used: Vec<(String, String)> = Vec::new();
-        let mut add = |from: &str, column: &str| {
-            let pair = (from.to_owned(), column.to_owned());
-            if !used.contains(&pair) {
-                used.push(pair);
-            }
-        };
-        for layer in self.resolved()? {
-            let named = [Some(layer.x), Some(layer.y), layer.color];
-            named.into_iter().flatten().for_each(|column| add(layer.from, column));
-            layer.filter.keys().for_each(|column| add(layer.from, column));
-        }
-        if let (Some(from), Some(panel)) = (&self.from, &self.panel) {
-            add(from, panel);
-        }
-        Ok(used)
     }
 }
 
@@ -301,16 +279,6 @@ impl FigureFormat {
         match self {
             Self::Svg => "svg",
             Self::Png => "png",
-        }
-    }
-}
-
-impl From<Mark> for chart::Mark {
-    fn from(mark: Mark) -> Self {
-        match mark {
-            Mark::Line => Self::Line,
-            Mark::Scatter => Self::Scatter,
-            Mark::Bar => Self::Bar,
         }
     }
 }
@@ -358,7 +326,7 @@ mod tests {
         toml::from_str(toml).unwrap()
     }
 
-    fn frames() -> BTreeMap<String, DataFrame> {
+    fn frames() -> BTreeMap<String, Results> {
         let capacity = df!(
             "source" => ["waves", "waves", "noise", "noise", "waves", "waves", "noise", "noise"],
             "layer" => ["pool", "pool", "pool", "pool", "conv", "conv", "conv", "conv"],
@@ -366,7 +334,10 @@ mod tests {
         )
         .unwrap();
         let points = df!("index" => [0.1, 0.2, 0.3], "loss" => [0.5, 0.0, -1.0]).unwrap();
-        BTreeMap::from([("capacity".to_owned(), capacity), ("points".to_owned(), points)])
+        BTreeMap::from([
+            ("capacity".to_owned(), capacity.into()),
+            ("points".to_owned(), points.into()),
+        ])
     }
 
     fn check_error(toml: &str, expected: &str) {
@@ -392,7 +363,7 @@ mod tests {
         assert_eq!(svg.matches("fill-opacity=\"0.18\"").count(), 3);
         assert_eq!(
             picture.notes,
-            ["capacity: mean ± s.e.m., n = 1 to 2", "capacity: 1 of 8 values missing"]
+            ["capacity: mean ± s.e.m. over rows, n = 1 to 2", "capacity: 1 of 8 values missing"]
         );
     }
 
@@ -410,7 +381,7 @@ mod tests {
     fn text_from_results_is_escaped() {
         let frames = BTreeMap::from([(
             "s".to_owned(),
-            df!("a" => ["<b> & $x$", "c"], "loss" => [1.0, 2.0]).unwrap(),
+            df!("a" => ["<b> & $x$", "c"], "loss" => [1.0, 2.0]).unwrap().into(),
         )]);
         let figure = spec(
             "from = 's'\nmark = 'bar'\nx = 'a'\ny = 'loss'\nx_label = '$\\alpha$'\ntitle = '\"<i>\"'",
@@ -423,7 +394,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_explained() {
-        check_error("x = 'a'", "a figure needs `from` or `layers`");
+        check_error("x = 'a'", "the figure draws nothing");
         check_error(
             "from = 'points'\nx = 'index'",
             "the figure of `points` needs a column for `y`",
@@ -436,7 +407,7 @@ mod tests {
         );
         check_error(
             "from = 'points'\nx = 'index'\ny = 'loss'\norder = { inde = [1] }",
-            "no column `inde`; the columns are `index`\nhint: did you mean `index`?",
+            "`order` is about `inde`, which the figure does not use so\nhint: did you mean `index`?",
         );
         check_error(
             "from = 'capacity'\nx = 'capacity'\ny = 'source'",
@@ -464,11 +435,6 @@ mod tests {
                 ("b", Mark::Scatter, "l", false, true),
                 ("c", Mark::Line, "loss", true, true),
             ]
-        );
-        let used = figure.columns_used().unwrap();
-        assert_eq!(
-            used[2..5],
-            [("b", "index"), ("b", "l"), ("b", "m")].map(|(a, b)| (a.to_owned(), b.to_owned()))
         );
         assert_eq!(
             serde_json::from_str::<FigureSpec>(&serde_json::to_string(&figure).unwrap()).unwrap(),

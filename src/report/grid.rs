@@ -107,7 +107,9 @@ impl Cell {
         match value {
             None => Self::Missing,
             Some(value @ (AxisValue::Float(_) | AxisValue::Int(_))) => {
-                Self::Number(Number::plain(value.to_string()))
+                let text = value.to_string();
+                let (mantissa, exponent) = split(&text);
+                Self::Number(Number { exponent, ..Number::plain(mantissa.to_owned()) })
             }
             Some(other) => Self::Text(other.to_string()),
         }
@@ -120,13 +122,14 @@ impl Cell {
         })
     }
 
-    /// Shows a mean and its spread, rounded to two significant digits of the spread or to the given decimals.
-    pub fn spread(mean: Option<f64>, spread: Option<f64>, digits: Option<usize>) -> Self {
+    /// Shows the mean of `n` values and its spread, rounded to two significant digits of the spread or to the given
+    /// decimals.
+    pub fn spread(mean: Option<f64>, spread: Option<f64>, n: usize, digits: Option<usize>) -> Self {
         match (mean, spread) {
             (None, _) => Self::Missing,
             (Some(mean), Some(spread)) => Self::Number(with_spread(mean, spread, digits)),
             (Some(_), None) => match Self::rounded(mean, digits) {
-                Self::Number(number) => Self::Number(Number { single: true, ..number }),
+                Self::Number(number) => Self::Number(Number { single: n == 1, ..number }),
                 other => other,
             },
         }
@@ -266,12 +269,15 @@ mod tests {
             (0.912_345, None, None, "0.9123 (n=1)"),
         ] {
             assert_eq!(
-                Cell::spread(Some(mean), spread, digits).plain(),
+                Cell::spread(Some(mean), spread, if spread.is_some() { 3 } else { 1 }, digits)
+                    .plain(),
                 expected,
                 "{mean} ± {spread:?}"
             );
         }
-        assert_eq!(Cell::spread(None, None, None), Cell::Missing);
+        assert_eq!(Cell::spread(None, None, 0, None), Cell::Missing);
+        // Several values whose deviation no double holds.
+        assert_eq!(Cell::spread(Some(0.5), None, 2, None).plain(), "0.5000");
     }
 
     #[test]
@@ -288,5 +294,9 @@ mod tests {
             assert_eq!(Cell::key(Some(&value)).plain(), key);
         }
         assert_eq!(Cell::raw(Some(&AxisValue::Float(f64::NAN)), None), Cell::Missing);
+        let Cell::Number(small) = Cell::key(Some(&AxisValue::Float(1e-7))) else {
+            panic!("a number")
+        };
+        assert_eq!((small.value.as_str(), small.exponent), ("1", -7));
     }
 }

@@ -75,7 +75,10 @@ fn group_lines(grid: &Grid) -> [String; 2] {
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {
-    format!("    {} \\\\", cells.collect::<Vec<_>>().join(" & "))
+    let cells = cells.collect::<Vec<_>>().join(" & ");
+    // The end of the line above would take these for its own argument or star.
+    let guard = if cells.starts_with(['[', '*']) { "{}" } else { "" };
+    format!("    {guard}{cells} \\\\")
 }
 
 fn cell(cell: &Cell) -> String {
@@ -128,7 +131,7 @@ mod tests {
             ],
             rows: vec![vec![
                 Cell::Text("50% & more".into()),
-                Cell::spread(Some(0.5), Some(0.011), None),
+                Cell::spread(Some(0.5), Some(0.011), 2, None),
                 Cell::Missing,
             ]],
             notes: vec!["capacity: mean ± s.e.m., n = 5".into()],
@@ -168,7 +171,19 @@ mod tests {
             (1.2e-8, Some(3.0e-10), "$(1.200 \\pm 0.030) \\times 10^{-8}$"),
             (-0.5, Some(0.1), "$-0.50 \\pm 0.10$"),
         ] {
-            assert_eq!(cell(&Cell::spread(Some(mean), spread, None)), expected);
+            let n = if spread.is_some() { 2 } else { 1 };
+            assert_eq!(cell(&Cell::spread(Some(mean), spread, n, None)), expected);
+        }
+        let key = Cell::key(Some(&crate::report::data::AxisValue::Float(1e-5)));
+        assert_eq!(cell(&key), "$1 \\times 10^{-5}$");
+    }
+
+    #[test]
+    fn no_cell_is_taken_for_an_argument_of_the_line_above() {
+        for (text, expected) in
+            [("[b]", "    {}[b] \\\\"), ("*", "    {}* \\\\"), ("b", "    b \\\\")]
+        {
+            assert_eq!(row(std::iter::once(cell(&Cell::Text(text.into())))), expected);
         }
     }
 }

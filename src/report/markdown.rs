@@ -60,7 +60,10 @@ mod tests {
                 header("", "wave_source", Align::Left),
                 header("top1", "conv1", Align::Right),
             ],
-            rows: vec![vec![Cell::Text("a|b".into()), Cell::spread(Some(0.5), Some(0.011), None)]],
+            rows: vec![vec![
+                Cell::Text("a|b".into()),
+                Cell::spread(Some(0.5), Some(0.011), 2, None),
+            ]],
             notes: vec!["top1: 1 of 3 values missing".into()],
         };
         let expected = "| wave_source | top1 conv1 |\n| --- | ---: |\n| a\\|b | 0.500 ± 0.011 |\n\n\

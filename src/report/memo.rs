@@ -9,13 +9,15 @@ use crate::store::files::{self, FileError};
 use crate::store::{Hash, hash};
 
 /// Moves whenever the same results would be written differently.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The reports of one experiment, and what they were made from.
 #[derive(Debug)]
 pub struct Memo {
     folder: PathBuf,
     written: BTreeMap<String, Entry>,
+    /// The list differs from the one on the disk.
+    changed: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ impl Memo {
     pub fn open(folder: &Path) -> Self {
         let text = files::read(&folder.join(LIST)).ok();
         let written = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Self { folder: folder.to_path_buf(), written }
+        Self { folder: folder.to_path_buf(), written, changed: false }
     }
 
     /// Whether a report was made with this key and its files are still as they were written.
@@ -45,7 +47,17 @@ impl Memo {
         })
     }
 
-    /// Writes the files of a report and notes them.
+    /// Whether nothing was ever written here.
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
+    /// Reads a file of a report that is current.
+    pub fn read(&self, file: &str) -> Result<String, FileError> {
+        files::read_text(&self.folder.join(file))
+    }
+
+    /// Writes the files of a report and notes them; those that it had before and has no longer are removed.
     pub fn write(
         &mut self,
         name: &str,
@@ -57,25 +69,37 @@ impl Memo {
             files::write_atomic(&self.folder.join(file), bytes)?;
             files.insert(file.clone(), hash::bytes(bytes));
         }
-        self.written.insert(name.to_owned(), Entry { key, files });
-        Ok(())
+        self.changed = true;
+        let before = self.written.insert(name.to_owned(), Entry { key, files });
+        self.remove(before)
     }
 
-    /// Removes the files of reports that are no longer asked for, and saves the list.
+    /// Removes the files of a report that cannot be made any more: outdated ones would pass for its own.
+    pub fn forget(&mut self, name: &str) -> Result<(), FileError> {
+        let before = self.written.remove(name);
+        self.changed |= before.is_some();
+        self.remove(before)
+    }
+
+    /// Forgets the reports that are no longer asked for, and saves the list.
     pub fn close(mut self, asked: &[String]) -> Result<(), FileError> {
-        let kept: Vec<String> = self
-            .written
-            .iter()
-            .filter(|(name, _)| asked.contains(name))
-            .flat_map(|(_, entry)| entry.files.keys().cloned())
-            .collect();
-        for (_, entry) in self.written.extract_if(.., |name, _| !asked.contains(name)) {
-            for file in entry.files.keys().filter(|file| !kept.contains(file)) {
-                files::remove(&self.folder.join(file))?;
-            }
+        let gone: Vec<String> =
+            self.written.keys().filter(|name| !asked.contains(name)).cloned().collect();
+        for name in gone {
+            self.forget(&name)?;
+        }
+        if !self.changed {
+            return Ok(());
         }
         let text = serde_json::to_vec_pretty(&self.written).expect("the list is plain data");
         files::write_atomic(&self.folder.join(LIST), &text)
+    }
+
+    /// Removes the files of an entry that is in the list no longer, but for those that another entry has.
+    fn remove(&self, entry: Option<Entry>) -> Result<(), FileError> {
+        let kept = |file: &String| self.written.values().any(|e| e.files.contains_key(file));
+        let files = entry.into_iter().flat_map(|entry| entry.files.into_keys());
+        files.filter(|file| !kept(file)).try_for_each(|f| files::remove(&self.folder.join(f)))
     }
 }
 

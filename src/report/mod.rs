@@ -5,8 +5,10 @@
 //! axis values, and become one data frame with the axes as columns.
 
 // The results.
+pub mod check;
 pub mod data;
 pub mod error;
+pub mod results;
 pub mod select;
 
 // Tables.
@@ -19,14 +21,18 @@ pub mod latex;
 pub mod markdown;
 pub mod ordered;
 pub mod pivot;
+pub mod stat;
 pub mod terminal;
+pub mod value;
 
 // Figures.
 pub mod figures;
 
 pub mod domains;
+pub mod entries;
 pub mod plot;
 pub mod series;
+pub mod slots;
 
 // Both together.
 pub mod memo;

@@ -8,8 +8,10 @@ use crate::report::grid::{Align, Cell, Grid};
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub header: PageHeader,
-    pub figures: Vec<PageFigure>,
-    pub tables: Vec<PageTable>,
+    /// As [`figure`] and [`absent`] write them.
+    pub figures: Vec<String>,
+    /// As [`table`] and [`absent`] write them.
+    pub tables: Vec<String>,
     pub stages: Listing,
     /// Labels and values, such as the commit and the machine.
     pub provenance: Vec<(String, String)>,
@@ -78,11 +80,11 @@ pub fn html(page: &Page) -> String {
                 main {
                     @if !page.figures.is_empty() {
                         h2 #figures { "Figures" }
-                        @for entry in &page.figures { (figure(entry)) }
+                        @for entry in &page.figures { (PreEscaped(entry)) }
                     }
                     @if !page.tables.is_empty() {
                         h2 #tables { "Tables" }
-                        @for entry in &page.tables { (table(entry)) }
+                        @for entry in &page.tables { (PreEscaped(entry)) }
                     }
                     @if !page.stages.rows.is_empty() {
                         h2 #stages { "Stages" }
@@ -119,18 +121,32 @@ fn contents(page: &Page) -> Markup {
     }
 }
 
-fn figure(entry: &PageFigure) -> Markup {
-    html! {
+/// Writes the part of the page that shows a figure.
+pub fn figure(entry: &PageFigure) -> String {
+    let markup = html! {
         figure id={ "figure-" (identifier(&entry.name)) } {
             div.sheet { (PreEscaped(&entry.svg)) }
             (caption(&entry.name, entry.caption.as_deref(), &entry.notes, &entry.files))
         }
-    }
+    };
+    markup.into_string()
 }
 
-fn table(entry: &PageTable) -> Markup {
+/// Writes what stands in the place of a report that could not be made.
+pub fn absent(name: &str, about: Option<&str>, why: &str) -> String {
+    let markup = html! {
+        figure {
+            div.absent { @for line in why.lines() { p { (line) } } }
+            (caption(name, about, &[], &[]))
+        }
+    };
+    markup.into_string()
+}
+
+/// Writes the part of the page that shows a table.
+pub fn table(entry: &PageTable) -> String {
     let grid = &entry.grid;
-    html! {
+    let markup = html! {
         figure id={ "table-" (identifier(&entry.name)) } {
             div.wide {
                 table {
@@ -155,7 +171,8 @@ fn table(entry: &PageTable) -> Markup {
             }
             (caption(&entry.name, entry.caption.as_deref(), &grid.notes, &entry.files))
         }
-    }
+    };
+    markup.into_string()
 }
 
 fn caption(name: &str, text: Option<&str>, notes: &[String], files: &[String]) -> Markup {
@@ -227,23 +244,26 @@ mod tests {
                 about: Some("Why?".into()),
                 facts: vec!["2026-11-03".into(), "12 nodes".into()],
             },
-            figures: vec![PageFigure {
+            figures: vec![figure(&PageFigure {
                 name: "capacity".into(),
                 caption: Some("By layer.".into()),
                 svg: "<svg></svg>".into(),
                 notes: vec!["n = 5".into()],
                 files: vec!["capacity.svg".into(), "capacity.png".into()],
-            }],
-            tables: vec![PageTable {
-                name: "loss".into(),
-                caption: None,
-                grid: Grid {
-                    headers: vec![header],
-                    rows: vec![vec![Cell::spread(Some(-1.2e-8), Some(3.0e-10), None)]],
-                    notes: vec!["loss: 1 of 3 values missing".into()],
-                },
-                files: vec!["loss.csv".into()],
-            }],
+            })],
+            tables: vec![
+                table(&PageTable {
+                    name: "loss".into(),
+                    caption: None,
+                    grid: Grid {
+                        headers: vec![header],
+                        rows: vec![vec![Cell::spread(Some(-1.2e-8), Some(3.0e-10), 2, None)]],
+                        notes: vec!["loss: 1 of 3 values missing".into()],
+                    },
+                    files: vec!["loss.csv".into()],
+                }),
+                absent("gone", None, "lacks <1> of 2 results"),
+            ],
             stages: Listing { headers: vec!["stage".into()], rows: vec![vec!["probe".into()]] },
             provenance: vec![("commit".into(), "abc".into())],
         }
@@ -261,6 +281,7 @@ mod tests {
             "(−1.200 ± 0.030) × 10<sup>−8</sup>",
             "loss: 1 of 3 values missing",
             "<td>probe</td>",
+            "<div class=\"absent\"><p>lacks &lt;1&gt; of 2 results</p></div>",
             "<dt>commit</dt><dd>abc</dd>",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");

@@ -2,25 +2,28 @@
 
 use std::collections::BTreeSet;
 
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::{Column, DataFrame};
 
 use crate::report::{
-    aggregate::{self, Aggregate, Summary},
-    data::{self, AxisValue},
+    aggregate::Aggregate,
+    data,
     error::ReportError,
-    grid::{Align, Cell, Grid, Header},
+    grid::{Cell, Grid, Header},
+    results::Results,
     select::{self, Groups},
     tables::{Evaluated, TableSpec, alignment, header, key_of, sort, take},
+    value::Value,
 };
 
 /// Shows one row for each combination of the keys `rows`, and one cell for each value and combination of `columns`.
-pub fn aggregated(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, ReportError> {
-    let rows = select::group(frame, &spec.rows)?;
-    let spread = select::group(frame, &spec.columns)?;
+pub fn aggregated(spec: &TableSpec, results: &Results) -> Result<Evaluated, ReportError> {
+    let frame = &results.frame;
+    let rows = ordered(spec, results, &spec.rows)?;
+    let spread = ordered(spec, results, &spec.columns)?;
+    let over = results.pooled(&spec.keys())?;
     let values = spec
-        .values
-        .iter()
-        .map(|(name, &aggregate)| Value::compute(spec, frame, name, aggregate, &rows, &spread))
+        .summaries()
+        .map(|summary| Value::compute(spec, frame, &summary, &rows, &spread))
         .collect::<Result<Vec<_>, _>>()?;
     let order = row_order(spec, frame, &rows, &values)?;
     let firsts: Vec<usize> = order.iter().map(|&group| rows.first[group]).collect();
@@ -30,14 +33,15 @@ pub fn aggregated(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, Repo
     for name in &spec.rows {
         let column = select::column(frame, name)?;
         let cells = firsts.iter().map(|&row| Cell::key(data::cell(column, row).as_ref())).collect();
-        printed.push((header("", name, alignment(column)), cells));
+        printed.push((header("", spec.label(name), alignment(column)), cells));
         columns.push(take(column, &firsts)?);
     }
     for value in &values {
         for (group, &first) in spread.first.iter().enumerate() {
-            let label = select::label(frame, &spec.columns, first)?;
+            let label = select::label(frame, &spec.columns, first, &|name| name)?;
+            let shown = select::label(frame, &spec.columns, first, &|name| spec.label(name))?;
             columns.extend(value.columns(group, &label, &order));
-            printed.push(value.printed(group, &label, &order, spec.digits));
+            printed.push(value.printed(group, &shown, &order, spec.digits));
         }
     }
     refuse_duplicates(&columns)?;
@@ -45,213 +49,50 @@ pub fn aggregated(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, Repo
     let rows = (0..order.len())
         .map(|row| cells.iter().map(|column| column[row].clone()).collect())
         .collect();
-    let notes = values.into_iter().flat_map(|value| value.notes).collect();
+    let mut notes = remarks(spec, &values, &over);
+    notes.extend(values.into_iter().flat_map(|value| value.notes));
+    notes.dedup();
     Ok(Evaluated {
         frame: DataFrame::new(order.len(), columns)?,
         grid: Grid { headers, rows, notes },
     })
 }
 
-/// One column of the results, aggregated for every cell of the table.
-struct Value {
-    name: String,
-    aggregate: Aggregate,
-    align: Align,
-    /// Cells by row group, then by column group.
-    stats: Vec<Vec<Stat>>,
-    notes: Vec<String>,
+/// Groups the rows by the keys, in the order of each key's values.
+fn ordered(spec: &TableSpec, results: &Results, keys: &[String]) -> Result<Groups, ReportError> {
+    let groups = select::group(&results.frame, keys)?;
+    let ranks = keys
+        .iter()
+        .map(|key| results.ranks(key, spec.order.get(key)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut order: Vec<usize> = (0..groups.first.len()).collect();
+    order.sort_by_key(|&g| ranks.iter().map(|rank| rank[groups.first[g]]).collect::<Vec<_>>());
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, &group)| place[group] = at);
+    Ok(Groups {
+        first: order.iter().map(|&group| groups.first[group]).collect(),
+        of: groups.of.iter().map(|&group| place.get(group).copied().unwrap_or(0)).collect(),
+    })
 }
 
-/// What an aggregate says about the rows of one cell.
-#[derive(Clone, Debug, Default)]
-struct Stat {
-    value: Option<AxisValue>,
-    spread: Option<f64>,
-    n: usize,
-    missing: usize,
+/// Says how the values were summarized; columns of which the same is to be said share a note.
+fn remarks(spec: &TableSpec, values: &[Value], over: &str) -> Vec<String> {
+    let mut notes: Vec<(Vec<&str>, String)> = Vec::new();
+    for value in values {
+        let Some(text) = value.remark(spec, over) else { continue };
+        let name = match value.aggregate {
+            Aggregate::Count => &value.heading,
+            _ => spec.label(&value.name),
+        };
+        match notes.iter_mut().find(|(_, known)| *known == text) {
+            Some((names, _)) => names.push(name),
+            None => notes.push((vec![name], text)),
+        }
+    }
+    notes.into_iter().map(|(names, text)| format!("{}: {text}", names.join(", "))).collect()
 }
 
-impl Value {
-    fn compute(
-        spec: &TableSpec,
-        frame: &DataFrame,
-        name: &str,
-        aggregate: Aggregate,
-        rows: &Groups,
-        spread: &Groups,
-    ) -> Result<Self, ReportError> {
-        let column = select::column(frame, name)?;
-        if !matches!(aggregate, Aggregate::First | Aggregate::Count) {
-            select::refuse_text(column, &format!("`{aggregate}`"))?;
-        }
-        let cells = select::cells(frame, name)?;
-        let mut members = vec![vec![Vec::new(); spread.first.len()]; rows.first.len()];
-        for (row, cell) in cells.iter().enumerate() {
-            members[rows.of[row]][spread.of[row]].push(cell.as_ref());
-        }
-        let stats: Vec<Vec<Stat>> = members
-            .iter()
-            .map(|row| row.iter().map(|cells| Stat::of(aggregate, cells)).collect())
-            .collect();
-        let align = if aggregate == Aggregate::First { alignment(column) } else { Align::Right };
-        let mut value = Self { name: name.to_owned(), aggregate, align, stats, notes: Vec::new() };
-        value.notes.extend(value.note_on_spread());
-        value.notes.extend(value.note_on_missing(spec, frame, rows, spread)?);
-        Ok(value)
-    }
-
-    /// Says what stands after ± and over how many values it was taken.
-    fn note_on_spread(&self) -> Option<String> {
-        let spread = match self.aggregate.spread()? {
-            "sem" => "s.e.m.",
-            _ => "s.d.",
-        };
-        let counts = || self.stats.iter().flatten().map(|stat| stat.n).filter(|&n| n > 0);
-        Some(match (counts().min()?, counts().max()?) {
-            (low, high) if low == high => format!("{}: mean ± {spread}, n = {low}", self.name),
-            (low, high) => format!("{}: mean ± {spread}, n = {low} to {high}", self.name),
-        })
-    }
-
-    /// Says how many values were left out because they are null, NaN or infinite, and where.
-    fn note_on_missing(
-        &self,
-        spec: &TableSpec,
-        frame: &DataFrame,
-        rows: &Groups,
-        spread: &Groups,
-    ) -> Result<Option<String>, ReportError> {
-        const LISTED: usize = 4;
-        let mut places = Vec::new();
-        let (mut missing, mut total) = (0, 0);
-        for (row, stats) in self.stats.iter().enumerate() {
-            for (group, stat) in stats.iter().enumerate() {
-                (missing, total) = (missing + stat.missing, total + stat.missing + stat.n);
-                if stat.missing > 0 {
-                    let keys = [
-                        select::label(frame, &spec.rows, rows.first[row])?,
-                        select::label(frame, &spec.columns, spread.first[group])?,
-                    ];
-                    let place = keys
-                        .iter()
-                        .filter(|key| !key.is_empty())
-                        .cloned()
-                        .collect::<Vec<_>>()
-                        .join(", ");
-                    places.push(format!("{place}: {} of {}", stat.missing, stat.missing + stat.n));
-                }
-            }
-        }
-        if missing == 0 {
-            return Ok(None);
-        }
-        let note = format!("{}: {missing} of {total} values missing", self.name);
-        if spec.rows.is_empty() && spec.columns.is_empty() {
-            return Ok(Some(note));
-        }
-        let more = if places.len() > LISTED { "; …" } else { "" };
-        places.truncate(LISTED);
-        Ok(Some(format!("{note} ({}{more})", places.join("; "))))
-    }
-
-    /// Builds the exact columns for one group of columns.
-    fn columns(&self, group: usize, label: &str, order: &[usize]) -> Vec<Column> {
-        let base =
-            if label.is_empty() { self.name.clone() } else { format!("{}_{label}", self.name) };
-        let stats: Vec<&Stat> = order.iter().map(|&row| &self.stats[row][group]).collect();
-        let floats = |suffix: &str, of: fn(&Stat) -> Option<f64>| {
-            let values: Vec<Option<f64>> = stats.iter().map(|stat| of(stat)).collect();
-            Column::from(Series::new(format!("{base}{suffix}").into(), values))
-        };
-        let mean = |stat: &Stat| stat.value.as_ref().and_then(AxisValue::number);
-        match (self.aggregate, self.aggregate.spread()) {
-            (_, Some(spread)) => {
-                let n: Vec<i64> = stats.iter().map(|stat| stat.n as i64).collect();
-                vec![
-                    floats("_mean", mean),
-                    floats(&format!("_{spread}"), |stat| stat.spread),
-                    Series::new(format!("{base}_n").into(), n).into(),
-                ]
-            }
-            (Aggregate::Mean | Aggregate::Median | Aggregate::Std | Aggregate::Sem, None) => {
-                vec![floats("", mean)]
-            }
-            _ => {
-                let values: Vec<Option<&AxisValue>> =
-                    stats.iter().map(|stat| stat.value.as_ref()).collect();
-                vec![data::column_of(&base, &values)]
-            }
-        }
-    }
-
-    /// Rounds the cells of one group of columns.
-    fn printed(
-        &self,
-        group: usize,
-        label: &str,
-        order: &[usize],
-        digits: Option<usize>,
-    ) -> (Header, Vec<Cell>) {
-        let cell = |stat: &Stat| match &stat.value {
-            Some(AxisValue::Float(mean)) if self.aggregate.spread().is_some() => {
-                Cell::spread(Some(*mean), stat.spread, digits)
-            }
-            Some(AxisValue::Float(number)) => Cell::rounded(Some(*number), digits),
-            value => Cell::raw(value.as_ref(), digits),
-        };
-        let header = if label.is_empty() {
-            header("", &self.name, self.align)
-        } else {
-            header(&self.name, label, self.align)
-        };
-        (header, order.iter().map(|&row| cell(&self.stats[row][group])).collect())
-    }
-}
-
-impl Stat {
-    fn of(aggregate: Aggregate, cells: &[Option<&AxisValue>]) -> Self {
-        let numbers: Vec<Option<f64>> =
-            cells.iter().map(|cell| cell.and_then(AxisValue::number)).collect();
-        let present = || cells.iter().flatten().copied();
-        let summary = Summary::of(&numbers);
-        let n = present().count();
-        let (value, spread) = match aggregate {
-            Aggregate::Mean => (summary.mean.map(AxisValue::Float), None),
-            Aggregate::MeanSem => (summary.mean.map(AxisValue::Float), summary.sem()),
-            Aggregate::MeanSd => (summary.mean.map(AxisValue::Float), summary.sd),
-            Aggregate::Std => (summary.sd.map(AxisValue::Float), None),
-            Aggregate::Sem => (summary.sem().map(AxisValue::Float), None),
-            Aggregate::Median => (aggregate::median(&numbers).map(AxisValue::Float), None),
-            Aggregate::Min => {
-                (present().min_by(|a, b| data::compare(Some(a), Some(b))).cloned(), None)
-            }
-            Aggregate::Max => {
-                (present().max_by(|a, b| data::compare(Some(a), Some(b))).cloned(), None)
-            }
-            Aggregate::Sum => (sum(present()), None),
-            Aggregate::Count => ((!cells.is_empty()).then_some(AxisValue::Int(n as i64)), None),
-            Aggregate::First => (present().next().cloned(), None),
-        };
-        Self { value, spread, n, missing: cells.len() - n }
-    }
-}
-
-/// Adds integers exactly and other numbers in their order; none without values.
-fn sum<'a>(values: impl Iterator<Item = &'a AxisValue> + Clone) -> Option<AxisValue> {
-    values.clone().next()?;
-    let mut exact: Option<i64> = Some(0);
-    for value in values.clone() {
-        exact = match (exact, value) {
-            (Some(sum), AxisValue::Int(term)) => sum.checked_add(*term),
-            (Some(sum), AxisValue::Bool(term)) => sum.checked_add(i64::from(*term)),
-            _ => None,
-        };
-    }
-    let float = || values.filter_map(AxisValue::number).sum::<f64>();
-    Some(exact.map_or_else(|| AxisValue::Float(float()), AxisValue::Int))
-}
-
-/// Orders the row groups as `sort` says, else by appearance.
+/// Orders the row groups as `sort` says, else as they are.
 fn row_order(
     spec: &TableSpec,
     frame: &DataFrame,
@@ -265,7 +106,7 @@ fn row_order(
             let column = select::column(frame, name)?;
             rows.first.iter().map(|&row| data::cell(column, row)).collect()
         } else if let Some(value) =
-            values.iter().find(|value| value.name == name && spec.columns.is_empty())
+            values.iter().find(|value| value.is_called(name) && spec.columns.is_empty())
         {
             value
                 .stats
@@ -273,10 +114,7 @@ fn row_order(
                 .map(|stats| stats.first().and_then(|stat| stat.value.clone()))
                 .collect()
         } else {
-            return Err(ReportError::Incomplete(format!(
-                "the table cannot be sorted by `{name}`; it can by its `rows`{}",
-                if spec.columns.is_empty() { " and its `values`" } else { "" }
-            )));
+            return Err(spec.unsortable(name));
         };
         keys.push((cells, direction));
     }
@@ -298,7 +136,7 @@ mod tests {
     use polars::df;
 
     use super::*;
-    use crate::report::{files, tables, terminal};
+    use crate::report::{files, results::Axis, tables, terminal};
 
     fn frame() -> DataFrame {
         df!(
@@ -312,7 +150,9 @@ mod tests {
     }
 
     fn evaluate(toml: &str, frame: &DataFrame) -> Evaluated {
-        tables::evaluate(&toml::from_str(toml).unwrap(), frame).unwrap()
+        let axes = vec![Axis { name: "replicate".to_owned(), values: Vec::new() }];
+        let results = Results { frame: frame.clone(), axes };
+        tables::evaluate(&toml::from_str(toml).unwrap(), &results).unwrap()
     }
 
     fn check(toml: &str, expected: &str) {
@@ -331,7 +171,7 @@ source       accuracy
 ──────  ─────────────
 waves   0.900 ± 0.058
 noise     0.60 ± 0.10
-accuracy: mean ± s.e.m., n = 2 to 3
+accuracy: mean ± s.e.m. over replicate, n = 2 to 3
 accuracy: 1 of 6 values missing (noise: 1 of 3)
 ",
         );
@@ -429,7 +269,13 @@ steps: 1 of 6 values missing (replicate=2, waves: 1 of 1)
             .collect();
         assert_eq!(
             names,
-            ["replicate", "accuracy_waves", "accuracy_noise", "steps_waves", "steps_noise"]
+            [
+                "replicate",
+                "accuracy_waves_mean",
+                "accuracy_noise_mean",
+                "steps_waves_sum",
+                "steps_noise_sum"
+            ]
         );
     }
 
@@ -441,7 +287,8 @@ steps: 1 of 6 values missing (replicate=2, waves: 1 of 1)
             &holes,
         )
         .grid;
-        assert_eq!((grid.rows[2][2].clone(), grid.notes.len()), (Cell::Missing, 0));
+        assert_eq!(grid.rows[2][2], Cell::Missing);
+        assert_eq!(grid.notes, ["n: number of values of converged"]);
     }
 
     #[test]
@@ -451,11 +298,50 @@ steps: 1 of 6 values missing (replicate=2, waves: 1 of 1)
     }
 
     #[test]
+    fn headings_say_what_they_summarize() {
+        let toml = "from = 'probe'\nrows = ['source']\nlabels = { source = 'Data', accuracy = 'Top-1' }\n\
+                    values = { accuracy = ['mean±sem', 'median', 'max'], steps = ['median', 'count'] }\n\
+                    where = { replicate = [0, 2] }\norder = { source = ['noise'] }\nsort = ['-accuracy_max']";
+        check(
+            toml,
+            "
+Data         Top-1  Top-1 (median)  Top-1 (max)  steps (median)  n
+─────  ───────────  ──────────────  ───────────  ──────────────  ─
+waves  0.90 ± 0.10          0.9000        1.000           10.00  1
+noise  0.60 ± 0.10          0.6000       0.7000           6.000  2
+Top-1: mean ± s.e.m. over replicate, n = 2
+Top-1: median over replicate, n = 2
+Top-1: max over replicate, n = 2
+steps: median over replicate, n = 1 to 2
+n: number of values of steps over replicate
+steps: 1 of 4 values missing (waves: 1 of 2)
+",
+        );
+        let names = evaluate(toml, &frame()).frame;
+        assert_eq!(
+            names.get_column_names(),
+            [
+                "source",
+                "accuracy_mean",
+                "accuracy_sem",
+                "accuracy_n",
+                "accuracy_median",
+                "accuracy_max",
+                "steps_median",
+                "steps_count"
+            ]
+        );
+        // Unsorted, the rows come in the given order.
+        let toml = toml.replace("sort = ['-accuracy_max']", "");
+        assert_eq!(evaluate(&toml, &frame()).grid.rows[0][0].plain(), "noise");
+    }
+
+    #[test]
     fn duplicate_names_are_refused() {
         let frame = df!("a" => [1.0], "a_mean" => [2.0]).unwrap();
         let spec =
             toml::from_str("from = 'p'\nrows = ['a_mean']\nvalues = { a = 'mean±sd' }").unwrap();
-        let message = tables::evaluate(&spec, &frame).unwrap_err().to_string();
+        let message = tables::evaluate(&spec, &frame.into()).unwrap_err().to_string();
         assert_eq!(message, "two columns of the table would be called `a_mean`");
     }
 

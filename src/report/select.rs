@@ -120,13 +120,18 @@ pub fn group(frame: &DataFrame, columns: &[String]) -> Result<Groups, ReportErro
     Ok(groups)
 }
 
-/// Names a group by its values: text alone, anything else as `name=value`.
-pub fn label(frame: &DataFrame, columns: &[String], row: usize) -> Result<String, ReportError> {
+/// Names a group by its values: text alone, anything else as `name=value`, with the name that `called` gives a column.
+pub fn label<'a>(
+    frame: &DataFrame,
+    columns: &'a [String],
+    row: usize,
+    called: &dyn Fn(&'a str) -> &'a str,
+) -> Result<String, ReportError> {
     let parts = columns.iter().map(|name| {
         Ok(match data::cell(column(frame, name)?, row) {
             Some(AxisValue::Text(text)) => text,
-            Some(value) => format!("{name}={value}"),
-            None => format!("{name}=–"),
+            Some(value) => format!("{}={value}", called(name)),
+            None => format!("{}=–", called(name)),
         })
     });
     Ok(parts.collect::<Result<Vec<_>, ReportError>>()?.join(", "))
@@ -237,7 +242,7 @@ mod tests {
         );
         assert_eq!(by(&[]), Groups { first: vec![0], of: vec![0; 4] });
         assert_eq!(
-            label(&frame(), &["source".to_owned(), "depth".to_owned()], 2).unwrap(),
+            label(&frame(), &["source".to_owned(), "depth".to_owned()], 2, &|name| name).unwrap(),
             "waves, depth=2"
         );
     }

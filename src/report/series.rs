@@ -2,26 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use polars::prelude::DataFrame;
-
 use crate::report::{
-    aggregate::Summary,
+    aggregate::{self, Summary},
     data::AxisValue,
-    domains::{Colors, Domains, kind_of, literal, position, words},
+    domains::{Domains, called, kind_of},
+    entries::Legend,
     error::ReportError,
-    figures::{FigureSpec, Layer, Mark, Spread},
-    plot::chart::{self, Axis, Chart, LegendEntry, LegendGroup, Panel, Point, Series},
+    figures::{FigureSpec, Layer, Spread},
+    plot::chart::{Axis, Chart, Panel, Point, Series},
+    results::Results,
     select,
+    slots::Slots,
 };
 
 /// Builds the chart of a figure, and the notes that belong to it.
 pub fn chart(
     spec: &FigureSpec,
-    frames: &BTreeMap<String, DataFrame>,
+    frames: &BTreeMap<String, Results>,
 ) -> Result<(Chart, Vec<String>), ReportError> {
     let layers = spec.resolved()?;
-    refuse_unused_order(spec, &layers)?;
-    refuse_odd_size(spec)?;
     let mut notes = Vec::new();
     let rows = layers
         .iter()
@@ -31,22 +30,24 @@ pub fn chart(
         spec.panel.as_deref().filter(|_| rows.iter().all(|rows| rows.panel.is_none()))
     {
         // None of the results has the column: the first ones say which there are.
-        select::column(&frames[layers[0].from], panel)?;
+        select::column(&frames[layers[0].from].frame, panel)?;
     }
     let domains = Domains::new(spec, &layers, &rows)?;
     let titles = domains.panel_titles(spec);
     let mut panels: Vec<Panel> =
         titles.into_iter().map(|title| Panel { title, series: Vec::new() }).collect();
     let mut legend = Legend::default();
-    for (layer, rows) in layers.iter().zip(&rows) {
+    let slots = Slots::of(&layers, &domains);
+    for ((index, layer), rows) in layers.iter().enumerate().zip(&rows) {
         let mut counts = Counts::default();
-        for (index, panel) in panels.iter_mut().enumerate() {
-            for drawn in layer_series(layer, rows, index, &domains, &mut counts) {
-                legend.add(layer, &drawn, &domains, layers.len());
+        let members = rows.members(layer, &domains, &mut counts);
+        for (panel, members) in panels.iter_mut().zip(members) {
+            for drawn in layer_series(layer, members, &domains, slots.of[index], &mut counts) {
+                legend.add(spec, layer, &drawn, &domains, layers.len());
                 panel.series.push(drawn.series);
             }
         }
-        counts.note(layer, &mut notes);
+        counts.note(&called_plainly(spec, layer.y), layer, &rows.over, &mut notes);
     }
     notes.dedup();
     let chart = Chart {
@@ -55,39 +56,10 @@ pub fn chart(
         y: Axis { label: y_label(spec, &layers), kind: kind_of(spec.y_scale) },
         panels,
         legend: legend.groups,
-        color_bar: domains.color_bar(),
+        color_bar: domains.color_bar(spec),
         size: (spec.width.map(f64::from), spec.height.map(f64::from)),
     };
     Ok((chart, notes))
-}
-
-/// Finds names in `order` that are no column of the figure.
-fn refuse_unused_order(spec: &FigureSpec, layers: &[Layer<'_>]) -> Result<(), ReportError> {
-    let used: Vec<String> = layers
-        .iter()
-        .flat_map(|layer| [Some(layer.x), layer.color])
-        .chain([spec.panel.as_deref()])
-        .flatten()
-        .map(str::to_owned)
-        .collect();
-    match spec.order.keys().find(|column| !used.contains(column)) {
-        Some(column) => Err(ReportError::unknown_column(column, &used)),
-        None => Ok(()),
-    }
-}
-
-/// Refuses pictures that nothing fits into, and those that do not fit into memory.
-fn refuse_odd_size(spec: &FigureSpec) -> Result<(), ReportError> {
-    let odd = |length: Option<u32>| length.is_some_and(|pixels| !(100..=4000).contains(&pixels));
-    match [("width", spec.width), ("height", spec.height)]
-        .into_iter()
-        .find(|(_, length)| odd(*length))
-    {
-        Some((name, _)) => {
-            Err(ReportError::Incomplete(format!("`{name}` must be between 100 and 4000 pixels")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The rows of one layer, column by column.
@@ -98,31 +70,78 @@ pub struct Rows {
     pub color: Option<Vec<Option<AxisValue>>>,
     /// None where the results lack the column: then they belong to every panel.
     pub panel: Option<Vec<Option<AxisValue>>>,
+    /// Over what rows that share x, color and panel are averaged.
+    over: String,
 }
+
+/// The x and y of rows that belong together; y may be missing.
+type Members = Vec<(f64, Option<f64>)>;
 
 impl Rows {
     fn read(
         layer: &Layer<'_>,
         panel: Option<&str>,
-        frames: &BTreeMap<String, DataFrame>,
+        frames: &BTreeMap<String, Results>,
         notes: &mut Vec<String>,
     ) -> Result<Self, ReportError> {
         let frame = frames.get(layer.from).ok_or_else(|| {
             ReportError::unknown_source(layer.from, &frames.keys().cloned().collect::<Vec<_>>())
         })?;
-        if frame.width() == 0 {
+        if frame.frame.width() == 0 {
             return Err(ReportError::NoResults { name: layer.from.to_owned() });
         }
-        let (frame, remarks) = select::filter(frame, layer.filter)?;
+        let (results, remarks) = frame.filter(layer.filter)?;
         notes.extend(remarks);
-        let cells = |name: &str| select::cells(&frame, name);
+        let frame = &results.frame;
+        let panel = panel.filter(|panel| frame.column(panel).is_ok());
+        for name in [Some(layer.x), layer.color].into_iter().flatten() {
+            select::column(frame, name)?;
+        }
+        let keys = [Some(layer.x), layer.color, panel];
+        let keys: Vec<&str> = keys.into_iter().flatten().collect();
+        let cells = |name: &str| select::cells(frame, name);
         Ok(Self {
             x: cells(layer.x)?,
-            x_is_numeric: select::is_numeric(select::column(&frame, layer.x)?),
-            y: select::numbers(&frame, layer.y, "the vertical axis")?,
+            x_is_numeric: select::is_numeric(select::column(frame, layer.x)?),
+            y: select::numbers(frame, layer.y, "the vertical axis")?,
             color: layer.color.map(cells).transpose()?,
-            panel: panel.filter(|panel| frame.column(panel).is_ok()).map(cells).transpose()?,
+            panel: panel.map(cells).transpose()?,
+            over: if layer.averaged { results.pooled(&keys)? } else { String::new() },
         })
+    }
+
+    /// Sorts the rows by panel and color; those that have no place anywhere are counted as missing.
+    fn members(
+        &self,
+        layer: &Layer<'_>,
+        domains: &Domains,
+        counts: &mut Counts,
+    ) -> Vec<Vec<Members>> {
+        let colors = domains.colors_of(layer);
+        let panels = domains.panels.list.len().max(1);
+        let groups = colors.map_or(1, |colors| colors.values.list.len());
+        let mut members = vec![vec![Members::new(); groups]; panels];
+        for row in 0..self.y.len() {
+            let group = match (&self.color, colors) {
+                (Some(values), Some(colors)) => {
+                    values[row].as_ref().and_then(|value| colors.values.place(value))
+                }
+                _ => Some(0),
+            };
+            let panels = match &self.panel {
+                Some(values) => {
+                    values[row].as_ref().and_then(|v| domains.panels.place(v)).map(|at| at..at + 1)
+                }
+                None => Some(0..panels),
+            };
+            let x = self.x[row].as_ref().and_then(|value| domains.x_place(value));
+            if let (Some(group), Some(panels), Some(x)) = (group, panels, x) {
+                members[panels].iter_mut().for_each(|panel| panel[group].push((x, self.y[row])));
+            } else {
+                (counts.total, counts.missing) = (counts.total + 1, counts.missing + 1);
+            }
+        }
+        members
     }
 }
 
@@ -137,18 +156,14 @@ struct Counts {
 }
 
 impl Counts {
-    fn note(&self, layer: &Layer<'_>, notes: &mut Vec<String>) {
-        let spread = match layer.error {
-            Spread::Sem => Some("s.e.m."),
-            Spread::Sd => Some("s.d."),
-            Spread::None => None,
-        };
-        if let (Some(spread), Some((low, high))) = (spread, self.n) {
-            let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
-            notes.push(format!("{}: mean ± {spread}, n = {range}", layer.y));
+    fn note(&self, name: &str, layer: &Layer<'_>, over: &str, notes: &mut Vec<String>) {
+        let several = self.n.filter(|(_, high)| layer.error != Spread::None || *high > 1);
+        if let Some(counts) = several {
+            let remark = aggregate::remark(layer.error.aggregate(), over, counts);
+            notes.push(format!("{name}: {remark}"));
         }
         if self.missing > 0 {
-            notes.push(format!("{}: {} of {} values missing", layer.y, self.missing, self.total));
+            notes.push(format!("{name}: {} of {} values missing", self.missing, self.total));
         }
         if self.not_positive > 0 {
             let points = if self.not_positive == 1 {
@@ -157,57 +172,31 @@ impl Counts {
                 &format!("{} points are", self.not_positive)
             };
             notes.push(format!(
-                "{}: {points} not positive and cannot be shown on a logarithmic axis",
-                layer.y
+                "{name}: {points} not positive and cannot be shown on a logarithmic axis"
             ));
         }
     }
 }
 
-struct Drawn {
-    series: Series,
+/// A series, and what it is of.
+pub(crate) struct Drawn {
+    pub(crate) series: Series,
     /// Index among the values of the layer's color column.
-    color: Option<usize>,
+    pub(crate) color: Option<usize>,
 }
 
 /// Builds the series of one layer in one panel, one a color.
 fn layer_series(
     layer: &Layer<'_>,
-    rows: &Rows,
-    panel: usize,
+    members: Vec<Members>,
     domains: &Domains,
+    slot: Option<(usize, usize)>,
     counts: &mut Counts,
 ) -> Vec<Drawn> {
     let colors = domains.colors_of(layer);
-    let groups = colors.map_or(1, |colors| colors.values.len());
-    let mut members: Vec<Vec<(f64, Option<f64>)>> = vec![Vec::new(); groups];
-    for row in 0..rows.y.len() {
-        if !rows
-            .panel
-            .as_ref()
-            .is_none_or(|values| is_in(values[row].as_ref(), domains.panels.get(panel)))
-        {
-            continue;
-        }
-        let group = match (&rows.color, colors) {
-            (Some(values), Some(colors)) => {
-                values[row].as_ref().and_then(|value| position(&colors.values, value))
-            }
-            _ => Some(0),
-        };
-        let x = rows.x[row].as_ref().and_then(|value| domains.x_place(value));
-        if let (Some(group), Some(x)) = (group, x) {
-            members[group].push((x, rows.y[row]));
-        } else {
-            (counts.total, counts.missing) = (counts.total + 1, counts.missing + 1);
-        }
-    }
-    // Series stand side by side over a category, but for lines and the points on them.
-    let beside = match layer.mark {
-        Mark::Bar => true,
-        Mark::Scatter => domains.x.is_some() && !domains.has_lines,
-        Mark::Line => false,
-    };
+    // Colors of a continuous scale are one cloud.
+    let ramp = colors.is_some_and(|colors| colors.ramp.is_some());
+    let crowd = members.iter().map(Vec::len).sum();
     members
         .into_iter()
         .enumerate()
@@ -218,12 +207,14 @@ fn layer_series(
                 points(members, counts)
             };
             let color = colors.map(|_| index);
+            let points = drop_not_positive(points, domains.logs, counts);
             let series = Series {
-                mark: layer.mark.into(),
+                mark: layer.mark,
                 style: domains.style(layer, color),
-                points: drop_not_positive(points, domains.logs, counts),
-                slot: if beside { (index, groups) } else { (0, 1) },
-                scattered: beside && !layer.averaged,
+                slot: slot.map_or((0, 1), |(first, slots)| (first + index, slots)),
+                scattered: slot.is_some() && !layer.averaged,
+                crowd: if ramp { crowd } else { points.len() },
+                points,
             };
             Drawn { series, color }
         })
@@ -232,14 +223,14 @@ fn layer_series(
 }
 
 /// Keeps every row as a point.
-fn points(members: Vec<(f64, Option<f64>)>, counts: &mut Counts) -> Vec<Point> {
+fn points(members: Members, counts: &mut Counts) -> Vec<Point> {
     counts.total += members.len();
     counts.missing += members.iter().filter(|(_, y)| y.is_none()).count();
     members.into_iter().filter_map(|(x, y)| Some(Point { x, y: y?, spread: None })).collect()
 }
 
 /// Averages the rows at each x, in order of x.
-fn means(mut members: Vec<(f64, Option<f64>)>, error: Spread, counts: &mut Counts) -> Vec<Point> {
+fn means(mut members: Members, error: Spread, counts: &mut Counts) -> Vec<Point> {
     members.sort_by(|left, right| left.0.total_cmp(&right.0));
     let mut points = Vec::new();
     for run in members.chunk_by(|left, right| left.0 == right.0) {
@@ -275,68 +266,21 @@ fn drop_not_positive(
     shown
 }
 
-/// The legend as it grows.
-#[derive(Default)]
-struct Legend {
-    groups: Vec<LegendGroup>,
-}
-
-impl Legend {
-    /// Adds the name of a series, unless it is there, alone, or on the color bar.
-    fn add(&mut self, layer: &Layer<'_>, drawn: &Drawn, domains: &Domains, layers: usize) {
-        let colors = domains.colors_of(layer);
-        let (title, label, rank) = match (colors, drawn.color) {
-            (Some(Colors { ramp: Some(_), .. }), _) => return,
-            (Some(colors), Some(index)) => {
-                let title =
-                    layer.label.map_or_else(|| literal(&words(&colors.column)), str::to_owned);
-                (Some(title), literal(&colors.values[index].to_string()), index)
-            }
-            _ if layers == 1 && layer.label.is_none() => return,
-            _ => (None, layer.label.map_or_else(|| literal(&words(layer.from)), str::to_owned), 0),
-        };
-        let known = self.groups.iter().position(|group| group.title == title);
-        let group = known.unwrap_or(self.groups.len());
-        if known.is_none() {
-            self.groups.push(LegendGroup { title, entries: Vec::new() });
-        }
-        let entries = &mut self.groups[group].entries;
-        let points = drawn.series.points.len();
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.label == label) {
-            entry.points = entry.points.max(points);
-            return;
-        }
-        let mark: chart::Mark = layer.mark.into();
-        let spread = layer.error != Spread::None;
-        // A later panel may show a color that an earlier one lacks: entries keep the order of the values.
-        let at = match colors {
-            Some(colors) => {
-                let names: Vec<String> =
-                    colors.values.iter().map(|value| literal(&value.to_string())).collect();
-                let before = |entry: &LegendEntry| names[..rank].contains(&entry.label);
-                entries.iter().rposition(before).map_or(0, |index| index + 1)
-            }
-            None => entries.len(),
-        };
-        entries.insert(at, LegendEntry { label, mark, style: drawn.series.style, spread, points });
-    }
-}
-
 fn x_label(spec: &FigureSpec, layers: &[Layer<'_>]) -> String {
-    spec.x_label.clone().unwrap_or_else(|| literal(&words(layers[0].x)))
+    spec.x_label.clone().unwrap_or_else(|| called(spec, layers[0].x))
 }
 
 fn y_label(spec: &FigureSpec, layers: &[Layer<'_>]) -> String {
-    let spread = match layers[0].error {
-        Spread::Sem => " (mean ± s.e.m.)",
-        Spread::Sd => " (mean ± s.d.)",
-        Spread::None => "",
-    };
-    spec.y_label.clone().unwrap_or_else(|| format!("{}{spread}", literal(&words(layers[0].y))))
+    let Layer { y, error, .. } = layers[0];
+    spec.y_label.clone().unwrap_or_else(|| match error {
+        Spread::None => called(spec, y),
+        error => format!("{} ({})", called(spec, y), error.aggregate().words()),
+    })
 }
 
-fn is_in(value: Option<&AxisValue>, panel: Option<&AxisValue>) -> bool {
-    value.zip(panel).is_some_and(|(value, panel)| select::matches(value, panel))
+/// What notes, which hold no mathematics, call a column.
+fn called_plainly<'a>(spec: &'a FigureSpec, column: &'a str) -> String {
+    spec.labels.get(column).map_or(column, String::as_str).to_owned()
 }
 
 #[cfg(test)]
@@ -346,7 +290,7 @@ mod tests {
     use super::*;
     use crate::report::plot::scale::Kind;
 
-    fn frames() -> BTreeMap<String, DataFrame> {
+    fn frames() -> BTreeMap<String, Results> {
         let probe = df!(
             "source" => ["waves", "waves", "noise", "noise", "waves"],
             "epoch" => [1i64, 1, 1, 0, 0],
@@ -354,7 +298,7 @@ mod tests {
         )
         .unwrap();
         let theory = df!("epoch" => [0.5], "accuracy" => [0.3]).unwrap();
-        BTreeMap::from([("probe".to_owned(), probe), ("theory".to_owned(), theory)])
+        BTreeMap::from([("probe".to_owned(), probe.into()), ("theory".to_owned(), theory.into())])
     }
 
     fn build(toml: &str) -> (Chart, Vec<String>) {
@@ -385,7 +329,7 @@ mod tests {
             chart.panels[0].series[0].points.iter().map(|point| point.spread).collect();
         assert!(spreads[0].is_none() && (spreads[1].unwrap() - 0.02f64.sqrt()).abs() < 1e-15);
         assert_eq!(names(&chart), [["waves", "noise"]]);
-        assert_eq!(notes, ["accuracy: mean ± s.d., n = 1 to 2"]);
+        assert_eq!(notes, ["accuracy: mean ± s.d. over rows, n = 1 to 2"]);
     }
 
     #[test]
@@ -455,12 +399,71 @@ mod tests {
         let frame = df!("x" => &values, "y" => &values, "z" => &values).unwrap();
         let spec =
             toml::from_str("from = 's'\nmark = 'scatter'\nx = 'x'\ny = 'y'\ncolor = 'z'").unwrap();
-        let (chart, _) = chart(&spec, &BTreeMap::from([("s".to_owned(), frame)])).unwrap();
+        let (chart, _) = chart(&spec, &BTreeMap::from([("s".to_owned(), frame.into())])).unwrap();
         let bar = chart.color_bar.as_ref().unwrap();
         assert_eq!(
-            (bar.title.as_str(), bar.low, bar.high, chart.legend.len()),
+            (bar.title.as_str(), bar.ramp.low, bar.ramp.high, chart.legend.len()),
             ("z", 0.0, 19.0, 0)
         );
+    }
+
+    #[test]
+    fn bars_of_several_layers_stand_beside_each_other() {
+        let (chart, _) = build(
+            "mark = 'bar'\nx = 'epoch'\ny = 'accuracy'\nlayers = [{ from = 'probe', color = 'source' }, \
+             { from = 'theory' }, { from = 'probe', mark = 'scatter', color = 'source' }]",
+        );
+        let slots: Vec<_> = chart.panels[0].series.iter().map(|series| series.slot).collect();
+        assert_eq!(slots, [(0, 3), (1, 3), (2, 3), (0, 3), (1, 3)]);
+    }
+
+    #[test]
+    fn rows_without_a_panel_are_counted() {
+        let frame = df!("p" => [Some("a"), None, Some("b")], "x" => [1.0, 2.0, 3.0], "y" => [1.0, 2.0, 3.0]);
+        let spec = toml::from_str("from = 's'\nmark = 'scatter'\nx = 'x'\ny = 'y'\npanel = 'p'");
+        let results = BTreeMap::from([("s".to_owned(), frame.unwrap().into())]);
+        let (chart, notes) = chart(&spec.unwrap(), &results).unwrap();
+        assert_eq!((chart.panels.len(), notes), (2, vec!["y: 1 of 3 values missing".to_owned()]));
+    }
+
+    #[test]
+    fn sheets_hold_their_legends_and_have_an_end() {
+        let names: Vec<String> = (0..300).map(|i| format!("n{i}")).collect();
+        let draw = |toml: &str, count: usize| {
+            let values: Vec<f64> = (0..count).map(|i| i as f64).collect();
+            let panel: Vec<&str> = (0..count).map(|i| ["a", "b"][i % 2]).collect();
+            let frame = df!("n" => &names[..count], "p" => panel, "v" => values).unwrap();
+            let results = BTreeMap::from([("s".to_owned(), frame.into())]);
+            chart(&toml::from_str(toml).unwrap(), &results)
+                .unwrap()
+                .0
+                .draw()
+                .map(drop)
+                .map_err(|e| e.to_string())
+        };
+        let scatter = "from = 's'\nmark = 'scatter'\nx = 'v'\ny = 'v'\ncolor = 'n'\npanel = 'p'";
+        assert_eq!(draw(scatter, 40), Ok(()));
+        let low = draw(&format!("{scatter}\nheight = 200"), 40).unwrap_err();
+        assert!(low.contains("pixels high, but `height` is 200"), "{low}");
+        let wide = draw("from = 's'\nmark = 'bar'\nx = 'n'\ny = 'v'", 300).unwrap_err();
+        assert!(wide.contains("at most 4000 x 4000"), "{wide}");
+        let bars =
+            toml::from_str("from = 's'\nmark = 'bar'\nx = 'p'\ny = 'v'\ncolor = 'n'").unwrap();
+        let frame = df!("n" => &names[..17], "p" => ["a"; 17], "v" => [1.0; 17]).unwrap();
+        let message =
+            chart(&bars, &BTreeMap::from([("s".to_owned(), frame.into())])).map(drop).unwrap_err();
+        assert!(message.to_string().contains("bars have only 16 colors"), "{message}");
+    }
+
+    #[test]
+    fn labels_name_axes_legends_and_notes() {
+        let (chart, notes) = build(
+            "from = 'probe'\nx = 'epoch'\ny = 'accuracy'\ncolor = 'source'\n\
+             labels = { accuracy = 'Top-1 ($)', source = 'Trained on' }",
+        );
+        assert_eq!(chart.y.label, "Top-1 (\\$)");
+        assert_eq!(chart.legend[0].title.as_deref(), Some("Trained on"));
+        assert_eq!(notes, ["Top-1 ($): mean over rows, n = 1 to 2"]);
     }
 
     #[test]
@@ -469,6 +472,6 @@ mod tests {
             "from = 'probe'\nx = 'epoch'\ny = 'accuracy'\npanel = 'source'\nwhere = { source = ['light'] }",
         );
         assert_eq!(notes, ["no row has source = light"]);
-        assert!(chart.draw().svg("empty").contains("</svg>"));
+        assert!(chart.draw().unwrap().svg("empty").contains("</svg>"));
     }
 }

@@ -1,18 +1,19 @@
 //! Tables: rows and columns by axis values, cells by aggregates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use polars::prelude::{Column, DataFrame, IdxSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{
-    aggregate::Aggregate,
+    aggregate::{Aggregate, Aggregates},
     data::{self, AxisValue},
     error::ReportError,
     grid::{Align, Cell, Grid, Header},
     ordered::Ordered,
     pivot,
+    results::Results,
     select::{self, Filter},
 };
 
@@ -32,15 +33,23 @@ pub struct TableSpec {
     /// Columns whose values are spread over the width of the table, such as `layer`.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// What is shown: columns and how to summarize the values that fall into one cell.
+    /// What is shown: columns and how to summarize the values that fall into one cell, such as `accuracy = "mean±sem"`
+    /// or `loss = ["median", "max"]`.
     #[serde(default)]
-    pub values: Ordered<Aggregate>,
+    pub values: Ordered<Aggregates>,
+    /// What stands above columns instead of their names, such as `accuracy = "Top-1 accuracy"`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Only rows whose columns have one of these values.
     #[serde(default)]
     pub r#where: Filter,
-    /// Columns to sort by, the first one foremost; `-loss` sorts downwards. Default: the order of the axes.
+    /// Columns to sort by, the first one foremost; `-loss` sorts downwards, `loss_max` is one of several summaries.
+    /// Default: the order of the axes.
     #[serde(default)]
     pub sort: Vec<String>,
+    /// The order of a key's values, where it is not that of its axis.
+    #[serde(default)]
+    pub order: BTreeMap<String, Vec<AxisValue>>,
     /// Digits after the decimal point. Default: two significant digits of the error, or else four of the number.
     #[serde(default)]
     pub digits: Option<usize>,
@@ -68,7 +77,7 @@ pub enum TableFormat {
 /// An evaluated table, for machines and for people.
 #[derive(Clone, Debug)]
 pub struct Evaluated {
-    /// All digits; `NAME_mean`, `NAME_sem` and `NAME_n` for a mean with its error.
+    /// All digits; `NAME_max` for a maximum; `NAME_mean`, `NAME_sem` and `NAME_n` for a mean with its error.
     pub frame: DataFrame,
     /// Rounded, with notes.
     pub grid: Grid,
@@ -80,18 +89,21 @@ pub struct Evaluated {
 ///
 /// # Errors
 /// Unknown columns, aggregates of text, and specifications that name nothing to compute.
-pub fn evaluate(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, ReportError> {
-    if frame.width() == 0 {
+pub fn evaluate(spec: &TableSpec, results: &Results) -> Result<Evaluated, ReportError> {
+    if results.frame.width() == 0 {
         return Err(ReportError::NoResults { name: spec.from.clone() });
     }
-    for name in spec.columns_used() {
-        select::column(frame, &name)?;
+    if let Some(problem) = spec.check().into_iter().next() {
+        return Err(problem.into());
     }
-    let (frame, notes) = select::filter(frame, &spec.r#where)?;
+    for name in spec.columns_used() {
+        select::column(&results.frame, &name)?;
+    }
+    let (results, notes) = results.filter(&spec.r#where)?;
     let mut evaluated = if spec.values.is_empty() {
-        listed(spec, &frame)?
+        listed(spec, &results.frame)?
     } else {
-        pivot::aggregated(spec, &frame)?
+        pivot::aggregated(spec, &results)?
     };
     evaluated.grid.notes.extend(notes);
     Ok(evaluated)
@@ -102,12 +114,68 @@ impl TableSpec {
     pub fn columns_used(&self) -> Vec<String> {
         let named = self.rows.iter().chain(&self.columns).chain(self.r#where.keys());
         let mut names: Vec<String> = named.cloned().collect();
+        if self.values.is_empty() {
+            names.extend(self.sort.iter().map(|name| key_of(name).0.to_owned()));
+            names.extend(self.labels.keys().cloned());
+        }
         names.extend(self.values.iter().map(|(name, _)| name.to_owned()));
-        names.extend(self.sort.iter().map(|name| key_of(name).0.to_owned()));
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         names
     }
+
+    /// Returns the columns whose values tell rows and columns of the table apart.
+    pub(crate) fn keys(&self) -> Vec<&str> {
+        self.rows.iter().chain(&self.columns).map(String::as_str).collect()
+    }
+
+    /// Returns what people read for a column.
+    pub(crate) fn label<'a>(&'a self, name: &'a str) -> &'a str {
+        self.labels.get(name).map_or(name, String::as_str)
+    }
+
+    /// Returns everything that is summarized, in order, with its heading: a mean with its error and a first value bear
+    /// the column's name alone, a count is `n`, and the others say what they are (but where each cell is a single value).
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = Summarized<'_>> {
+        let pairs =
+            || self.values.iter().flat_map(|(name, of)| of.0.iter().map(move |a| (name, *a)));
+        let counts = pairs().filter(|(_, aggregate)| *aggregate == Aggregate::Count).count();
+        pairs().map(move |(name, aggregate)| {
+            let label = self.label(name);
+            let heading = match aggregate {
+                Aggregate::MeanSem | Aggregate::MeanSd | Aggregate::First => label.to_owned(),
+                Aggregate::Count if counts == 1 => "n".to_owned(),
+                Aggregate::Count => format!("n ({label})"),
+                other => format!("{label} ({})", other.words()),
+            };
+            Summarized { name, aggregate, heading }
+        })
+    }
+
+    /// Whether the rows can be sorted by a column: a key of theirs, or a value that each row has once.
+    pub(crate) fn is_sortable(&self, name: &str) -> bool {
+        let named = |s: Summarized<'_>| {
+            s.name == name || name.strip_prefix(s.name) == Some(s.aggregate.suffix())
+        };
+        self.rows.iter().any(|row| row == name)
+            || (self.columns.is_empty() && self.summaries().any(named))
+    }
+
+    /// Says by what the table can be sorted.
+    pub(crate) fn unsortable(&self, name: &str) -> ReportError {
+        ReportError::Incomplete(format!(
+            "the table cannot be sorted by `{name}`; it can by its `rows`{}",
+            if self.columns.is_empty() { " and its `values`" } else { "" }
+        ))
+    }
+}
+
+/// A column of the results and one summary of it.
+pub(crate) struct Summarized<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) aggregate: Aggregate,
+    /// What stands above it.
+    pub(crate) heading: String,
 }
 
 impl TableFormat {
@@ -128,11 +196,6 @@ fn all_formats() -> Vec<TableFormat> {
 
 /// Shows rows as they are: all columns, or those named by `rows`.
 fn listed(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, ReportError> {
-    if !spec.columns.is_empty() {
-        return Err(ReportError::Incomplete(
-            "`columns` spreads values over the table, but `values` names none".to_owned(),
-        ));
-    }
     let mut order: Vec<usize> = (0..frame.height()).collect();
     let keys =
         spec.sort.iter().map(|name| Ok((select::cells(frame, key_of(name).0)?, key_of(name).1)));
@@ -146,7 +209,7 @@ fn listed(spec: &TableSpec, frame: &DataFrame) -> Result<Evaluated, ReportError>
     let grid = Grid {
         headers: columns
             .iter()
-            .map(|column| header("", column.name(), alignment(column)))
+            .map(|column| header("", spec.label(column.name()), alignment(column)))
             .collect(),
         rows: (0..order.len())
             .map(|row| {
@@ -220,12 +283,16 @@ mod tests {
     }
 
     fn check(toml: &str, expected: &str) {
-        let evaluated = evaluate(&spec(toml), &frame()).unwrap();
+        let evaluated = evaluate(&spec(toml), &frame().into()).unwrap();
         assert_eq!(terminal::table(&evaluated.grid), expected.trim_start_matches('\n'), "{toml}");
     }
 
     fn check_error(toml: &str, expected: &str) {
-        assert_eq!(evaluate(&spec(toml), &frame()).unwrap_err().to_string(), expected, "{toml}");
+        assert_eq!(
+            evaluate(&spec(toml), &frame().into()).unwrap_err().to_string(),
+            expected,
+            "{toml}"
+        );
     }
 
     #[test]
@@ -270,7 +337,7 @@ no row has source = nois
             "from = 'probe'\nrows = ['source']\nvalues = { loss = 'mean' }\nsort = ['rate']",
             "the table cannot be sorted by `rate`; it can by its `rows` and its `values`",
         );
-        let empty = evaluate(&spec("from = 'probe'"), &DataFrame::empty()).unwrap_err();
+        let empty = evaluate(&spec("from = 'probe'"), &DataFrame::empty().into()).unwrap_err();
         assert_eq!(empty.to_string(), "`probe` has no finished result");
     }
 

@@ -103,7 +103,7 @@ mod tests {
             rows: vec![
                 vec![
                     Cell::Text("waves".into()),
-                    Cell::spread(Some(0.5), Some(0.011), None),
+                    Cell::spread(Some(0.5), Some(0.011), 2, None),
                     Cell::Missing,
                 ],
                 vec![

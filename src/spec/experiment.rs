@@ -22,6 +22,8 @@ pub struct Experiment {
     pub about: Option<String>,
     /// The root seed, mixed into every stage's own.
     pub seed: u64,
+    /// What was laid over the file, as given: `--profile smoke`, `--set a=b`.
+    pub overlays: Vec<String>,
     /// The file it was read from, as the user named it.
     pub file: PathBuf,
     /// The folder that the file's relative paths start from.
@@ -70,6 +72,14 @@ pub struct Overlays {
     pub set: Vec<String>,
 }
 
+impl Overlays {
+    /// Writes each as it was given on the command line.
+    fn words(&self) -> Vec<String> {
+        let profile = self.profile.iter().map(|p| format!("--profile {p}"));
+        profile.chain(self.set.iter().map(|s| format!("--set {s}"))).collect()
+    }
+}
+
 /// Reads an experiment; what is wrong with it goes to `errors`, and what could be read comes back.
 pub fn load(
     file: &Path,
@@ -99,7 +109,8 @@ pub fn load(
             layers::overlay(&mut root, &top, sources, errors);
         }
     }
-    Some(read(&root, file, errors))
+    let overlays = overlays.words();
+    Some(Experiment { overlays, ..read(&root, file, errors) })
 }
 
 /// Reads an experiment from its text, without layers over it.
@@ -145,6 +156,7 @@ fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         name: head.name,
         about: head.about,
         seed: head.seed,
+        overlays: Vec::new(),
         file: file.to_path_buf(),
         folder,
         axes: axes.iter().map(|e| axes::read(e, errors)).collect(),

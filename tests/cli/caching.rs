@@ -77,6 +77,20 @@ fn a_probe_parameter_executes_only_probes() {
 }
 
 #[test]
+fn a_bad_table_hides_nothing_else() {
+    let bench = bench();
+    let bad =
+        "\n[tables.bad]\nfrom = \"probe\"\nrows = [\"width\"]\nvalues = { acuracy = \"mean\" }\n";
+    bench.write("x.toml", &(PROBES.to_owned() + bad));
+    let ended = bench.run(&["run", "x.toml"]);
+    assert_eq!((ended.code, ended.counts()), (Some(1), (7, 0)), "{}", ended.stderr);
+    assert!(ended.stderr.contains("table `bad` not written"), "{}", ended.stderr);
+    assert!(bench.path("reports/small/accuracy.csv").exists());
+    bench.write("x.toml", PROBES);
+    assert_eq!(bench.counts(&[]), (0, 7));
+}
+
+#[test]
 fn the_cache_may_lie_elsewhere_and_reports_stay_with_the_experiment() {
     let bench = bench();
     assert_eq!(bench.counts(&["--cache", "far/away"]), (7, 0));

@@ -11,4 +11,6 @@ mod caching;
 mod commands;
 mod crashes;
 mod mistakes;
+mod reports;
 mod science;
+mod shipped;

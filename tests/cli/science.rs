@@ -194,7 +194,7 @@ const GOLDEN: [(&str, &str); 9] = [
     ("random", "d88a4e13d6a92c99"),
     ("digits", "327c55a2e7f225fd"),
     ("task", "60c0416e5cbb4c64"),
-    ("objects", "e98546af5ff968af"),
+    ("objects", "1187ddf594abb937"),
     ("tiny", "d6ccdcf1e403b388"),
 ];
 

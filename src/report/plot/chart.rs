@@ -1,5 +1,9 @@
 //! What a picture shows: panels of series over two axes, with a legend.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::report::error::ReportError;
 use crate::report::plot::{
     axes,
     canvas::{Anchor, Canvas, Text},
@@ -53,13 +57,20 @@ pub struct Series {
     pub slot: (usize, usize),
     /// Points over one category stand side by side, for several may have the same value.
     pub scattered: bool,
+    /// Number of points that share the panel as one cloud: the more, the smaller and fainter.
+    pub crowd: usize,
 }
 
-/// How points are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How values are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Mark {
+    /// Means joined by a line, in order of x.
+    #[default]
     Line,
+    /// A point for each row, or for each mean if `error` is given.
     Scatter,
+    /// A bar for each mean, side by side where colors differ.
     Bar,
 }
 
@@ -95,18 +106,36 @@ pub struct LegendEntry {
 #[derive(Clone, Debug)]
 pub struct ColorBar {
     pub title: String,
+    pub ramp: Ramp,
+}
+
+/// A scale from the lowest to the highest of many numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
     pub low: f64,
     pub high: f64,
+    /// Equal ratios are equal steps; both ends are positive.
+    pub log: bool,
+}
+
+impl Ramp {
+    /// Returns the place of a value, from 0 to 1.
+    pub fn place(&self, value: f64) -> f64 {
+        let at = |value: f64| if self.log { libm::log10(value) } else { value };
+        let [low, high, value] = [self.low, self.high, value].map(at);
+        if high > low { (value - low) / (high - low) } else { 0.5 }
+    }
 }
 
 /// The color of titles, labels and names.
 pub const INK: Color = Color(0x22, 0x22, 0x22);
 
 impl Chart {
-    /// Draws the chart.
-    pub fn draw(&self) -> Canvas {
+    /// Draws the chart, or says why its sheet would be too large or too small for it.
+    pub fn draw(&self) -> Result<Canvas, ReportError> {
         let scales = (self.x_scale(), self.y_scale());
         let layout = Layout::new(self, &scales.0, &scales.1);
+        layout.check().map_err(ReportError::Draw)?;
         let mut canvas = Canvas::new(layout.width, layout.height);
         if let Some(title) = &self.title {
             let text = Text { size: layout::TITLE_SIZE, bold: true, ..Text::new(INK) };
@@ -133,7 +162,7 @@ impl Chart {
         }
         axes::labels(&mut canvas, self, &layout);
         legend::draw(&mut canvas, self, &layout);
-        canvas
+        Ok(canvas)
     }
 
     fn points(&self) -> impl Iterator<Item = &Point> {

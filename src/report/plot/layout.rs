@@ -24,6 +24,7 @@ pub struct Layout {
     pub y_label: (f64, f64),
     /// Upper left corner of the legend.
     pub legend: (f64, f64),
+    legend_height: f64,
 }
 
 /// The rectangle between the axes of one panel.
@@ -49,6 +50,9 @@ pub const TICK: f64 = 4.0;
 
 /// The turn of names that do not fit side by side, in degrees against the clock.
 pub const TURN: f64 = 35.0;
+
+/// The longest side of a sheet.
+const LARGEST: f64 = 4000.0;
 
 const EDGE: f64 = 10.0;
 const COLUMN_GAP: f64 = 18.0;
@@ -88,8 +92,10 @@ impl Layout {
         let upright = bottom_margin(chart, f64::from(TICK_SIZE));
         let panel_height = |bottom: f64| match chart.size.1 {
             Some(height) => ((height - top - bottom - row_gaps) / rows as f64).max(40.0),
-            None if count == 1 => 250.0_f64.max(legend_height - 20.0),
-            None => 165.0,
+            None => {
+                let usual: f64 = if count == 1 { 250.0 } else { 165.0 };
+                usual.max((legend_height - 20.0 - row_gaps) / rows as f64)
+            }
         };
         let y_ticks = y.ticks((panel_height(upright) / 32.0) as usize);
         let left = EDGE
@@ -134,7 +140,28 @@ impl Layout {
             x_label: (f64::midpoint(left, inner_right), height - EDGE - 2.0),
             y_label: (EDGE + f64::from(LABEL_SIZE) - 2.0, f64::midpoint(top, inner_bottom)),
             legend: (inner_right + LEGEND_GAP, top),
+            legend_height,
         }
+    }
+
+    /// Refuses a sheet that is too large to be drawn, or too low for its legend.
+    pub fn check(&self) -> Result<(), String> {
+        if self.width > LARGEST || self.height > LARGEST {
+            return Err(format!(
+                "it would be {} x {} pixels, but at most {LARGEST} x {LARGEST} are drawn\n\
+                 hint: leave out values with `where`, or give `width` and `height`",
+                self.width, self.height
+            ));
+        }
+        let lowest = (self.legend.1 + self.legend_height).ceil();
+        if self.legend_height > 0.0 && lowest > self.height {
+            return Err(format!(
+                "its legend is {lowest} pixels high, but `height` is {}\n\
+                 hint: give it more height, or leave `height` out",
+                self.height
+            ));
+        }
+        Ok(())
     }
 
     /// Returns the baseline of the title.

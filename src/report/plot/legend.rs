@@ -34,7 +34,7 @@ pub fn size(chart: &Chart) -> (f64, f64) {
     }
     if let Some(bar) = &chart.color_bar {
         let numbers =
-            ticks(bar).1.iter().map(|(_, label)| text_width(label, TICK_SIZE)).fold(0.0, f64::max);
+            ticks(bar).iter().map(|(_, label)| text_width(label, TICK_SIZE)).fold(0.0, f64::max);
         width = width.max(BAR_WIDTH + 8.0 + numbers).max(text_width(&bar.title, TICK_SIZE) * 1.12);
         height += ROW + BAR_HEIGHT;
     }
@@ -103,9 +103,8 @@ fn color_bar(canvas: &mut Canvas, bar: &ColorBar, (left, top): (f64, f64)) {
         let color = palette::viridis((step as f64 + 0.5) / STEPS as f64);
         canvas.rectangle((left, y(step)), (left + BAR_WIDTH, y(step + 1)), color);
     }
-    let (scale, numbers) = ticks(bar);
-    for (value, label) in numbers {
-        let y = top + BAR_HEIGHT * (1.0 - place(&scale, bar, value));
+    for (place, label) in ticks(bar) {
+        let y = top + BAR_HEIGHT * (1.0 - place);
         let stroke = Stroke { color: INK, width: 1.0, dash: Dash::Solid };
         canvas.line(&[(left + BAR_WIDTH, y), (left + BAR_WIDTH + 3.0, y)], stroke);
         canvas.text(
@@ -116,21 +115,10 @@ fn color_bar(canvas: &mut Canvas, bar: &ColorBar, (left, top): (f64, f64)) {
     }
 }
 
-/// Returns the ticks that lie inside the bar.
-fn ticks(bar: &ColorBar) -> (Scale, Vec<(f64, String)>) {
-    let scale = Scale::new(&Kind::Linear, [bar.low, bar.high].into_iter());
-    let inside = |value: &f64| (0.0..=1.0).contains(&place(&scale, bar, *value));
-    let ticks = scale
-        .ticks(6)
-        .into_iter()
-        .map(|tick| (tick.value, tick.label))
-        .filter(|(value, _)| inside(value));
-    let ticks = ticks.collect();
-    (scale, ticks)
-}
-
-/// Returns the place of a value between the ends of the bar.
-fn place(scale: &Scale, bar: &ColorBar, value: f64) -> f64 {
-    let [low, high, at] = [bar.low, bar.high, value].map(|value| scale.place(value));
-    if high > low { (at - low) / (high - low) } else { 0.5 }
+/// Returns the ticks that lie inside the bar, with their places.
+fn ticks(bar: &ColorBar) -> Vec<(f64, String)> {
+    let kind = if bar.ramp.log { Kind::Log } else { Kind::Linear };
+    let scale = Scale::new(&kind, [bar.ramp.low, bar.ramp.high].into_iter());
+    let placed = scale.ticks(6).into_iter().map(|tick| (bar.ramp.place(tick.value), tick.label));
+    placed.filter(|(place, label)| (0.0..=1.0).contains(place) && !label.is_empty()).collect()
 }

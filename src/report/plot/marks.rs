@@ -68,7 +68,7 @@ fn line(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Sc
     if points.len() > 1 {
         canvas.line(&points, Stroke { color, width: if muted { 1.2 } else { 1.8 }, dash });
     }
-    if has_markers(series.style, points.len()) {
+    if points.len() == 1 || has_markers(series.style, series.crowd) {
         for &point in &points {
             canvas.marker(point, line_marker(series.style));
         }
@@ -76,7 +76,7 @@ fn line(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Sc
 }
 
 fn scatter(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
-    let marker = scatter_marker(series.style, series.points.len());
+    let marker = scatter_marker(series.style, series.crowd);
     let shift = if scales.0.is_categorical() { shift(series, frame, scales) } else { 0.0 };
     let scatter = if series.scattered {
         offsets(series, frame, scales)

@@ -64,10 +64,16 @@ const VIRIDIS: [Color; 10] = [
 pub const COLORS: usize = OKABE_ITO.len();
 
 impl Style {
-    /// Returns the look of the series at a place in the legend; lines past the last color are dashed.
+    /// Returns the look of the series at a place in the legend; past the last color, lines are dashed and colors are
+    /// darker, but for black, which is grey.
     pub fn nth(index: usize) -> Self {
+        let color = OKABE_ITO[index % COLORS];
         Self {
-            color: OKABE_ITO[index % COLORS],
+            color: match (index / COLORS).is_multiple_of(2) {
+                true => color,
+                false if color == Color(0, 0, 0) => Color(0x8C, 0x8C, 0x8C),
+                false => dim(color),
+            },
             shape: SHAPES[index % SHAPES.len()],
             dash: if (index / COLORS).is_multiple_of(2) { Dash::Solid } else { Dash::Dashed },
             muted: false,
@@ -82,9 +88,7 @@ impl Style {
     /// Returns a darker variant, for points over an area of the same color.
     #[must_use]
     pub fn darker(self) -> Self {
-        let dim = |channel: u8| (f64::from(channel) * 0.55).round() as u8;
-        let Color(red, green, blue) = self.color;
-        Self { color: Color(dim(red), dim(green), dim(blue)), ..self }
+        Self { color: dim(self.color), ..self }
     }
 
     /// Returns the look of what has no color beside others that have: nearly black.
@@ -96,6 +100,11 @@ impl Style {
     pub fn background() -> Self {
         Self { color: Color(0xA8, 0xA8, 0xA8), muted: true, ..Self::nth(0) }
     }
+}
+
+fn dim(Color(red, green, blue): Color) -> Color {
+    let dim = |channel: u8| (f64::from(channel) * 0.55).round() as u8;
+    Color(dim(red), dim(green), dim(blue))
 }
 
 /// Interpolates viridis up to its yellow, which is faint on white.
@@ -118,6 +127,14 @@ mod tests {
         for (left, right) in [(0, 1), (0, 7), (0, 8), (3, 11)] {
             let [left, right] = [left, right].map(Style::nth);
             assert_ne!((left.color, left.dash), (right.color, right.dash));
+        }
+    }
+
+    #[test]
+    fn twice_as_many_bars_as_colors_differ() {
+        let colors: Vec<Color> = (0..2 * COLORS).map(|index| Style::nth(index).color).collect();
+        for (index, color) in colors.iter().enumerate() {
+            assert!(!colors[..index].contains(color), "{index}");
         }
     }
 

@@ -82,6 +82,12 @@ impl Scale {
         }
     }
 
+    /// Returns the scale of the numbers themselves, of a logarithmic one that spans few.
+    fn unlogged(&self) -> Self {
+        let [low, high] = [self.low, self.high].map(|place| libm::pow(10.0, place));
+        Self { kind: Kind::Linear, low, high, whole: false }
+    }
+
     /// Returns the place of a value.
     pub fn place(&self, value: f64) -> f64 {
         let value = if self.is_log() { libm::log10(value.max(f64::MIN_POSITIVE)) } else { value };
@@ -102,7 +108,12 @@ impl Scale {
     pub fn ticks(&self, count: usize) -> Vec<Tick> {
         match &self.kind {
             Kind::Linear => linear_ticks(self, count),
-            Kind::Log => log_ticks(self.low, self.high, count),
+            Kind::Log => {
+                let ticks = log_ticks(self.low, self.high, count);
+                let labeled = ticks.iter().filter(|tick| !tick.label.is_empty()).count();
+                // Less than a decade may hold no round multiple of a power of ten.
+                if labeled < 2 { linear_ticks(&self.unlogged(), count) } else { ticks }
+            }
             Kind::Categories(names) => names
                 .iter()
                 .enumerate()
@@ -237,6 +248,8 @@ mod tests {
         check(&Kind::Log, &[0.1, 1.0], 5, &["0.1", "0.2", "0.5", "1"]);
         check(&Kind::Log, &[10.0, 40.0], 5, &["10", "20", "30", "40"]);
         check(&Kind::Log, &[0.0, -1.0], 5, &["1", "2", "5", "10"]);
+        check(&Kind::Log, &[1.2, 1.8], 5, &["1.2", "1.4", "1.6", "1.8"]);
+        check(&Kind::Log, &[3.31e-7, 3.39e-7], 3, &["3.325×10⁻⁷", "3.35×10⁻⁷", "3.375×10⁻⁷"]);
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! What is wrong with a table or figure that can be seen before any result is there.
+
+use std::collections::BTreeSet;
+
+use crate::report::{
+    error::{ReportError, nearest},
+    figures::{AxisScale, FigureSpec, Layer, Mark},
+    tables::{TableSpec, key_of},
+};
+
+/// A mistake in a specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The keys that lead to it; items of lists by their number.
+    pub path: Vec<String>,
+    pub place: Place,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// What of the last step of a path is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Key,
+    Value,
+}
+
+/// Most digits after the decimal point that a double can tell apart near one.
+const MOST_DIGITS: usize = 17;
+
+impl Problem {
+    fn value(path: &[&str], message: impl Into<String>) -> Self {
+        let path = path.iter().map(|&step| step.to_owned()).collect();
+        Self { path, place: Place::Value, message: message.into(), hint: None }
+    }
+
+    /// A name that none of the columns has.
+    fn unused(map: &str, name: &str, what: &str, used: &[String]) -> Self {
+        let hint = match nearest(name, used) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if used.is_empty() => format!("the {what} names no such columns"),
+            None => format!("columns: {}", used.join(", ")),
+        };
+        Self {
+            path: vec![map.to_owned(), name.to_owned()],
+            place: Place::Key,
+            message: format!("`{map}` is about `{name}`, which the {what} does not use so"),
+            hint: Some(hint),
+        }
+    }
+}
+
+impl From<Problem> for ReportError {
+    fn from(problem: Problem) -> Self {
+        let hint = problem.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        Self::Incomplete(problem.message + &hint)
+    }
+}
+
+impl TableSpec {
+    /// Finds what no results could mend.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let keys: Vec<String> = self.keys().into_iter().map(str::to_owned).collect();
+        for (list, names) in [("rows", &self.rows), ("columns", &self.columns)] {
+            for (index, name) in names.iter().enumerate() {
+                let place = if list == "rows" { index } else { self.rows.len() + index };
+                if keys[..place].contains(name) {
+                    let message = format!("`{name}` is named twice");
+                    problems.push(Problem::value(&[list, &index.to_string()], message));
+                }
+            }
+        }
+        if self.values.is_empty() && !self.columns.is_empty() {
+            let message = "`columns` spreads values over the table, but `values` names none";
+            problems.push(Problem::value(&["columns"], message));
+        }
+        problems.extend(self.doubled());
+        if !self.values.is_empty() {
+            for (index, name) in self.sort.iter().enumerate() {
+                let name = key_of(name).0;
+                if !self.is_sortable(name) {
+                    let message = self.unsortable(name).to_string();
+                    problems.push(Problem::value(&["sort", &index.to_string()], message));
+                }
+            }
+        }
+        let unordered = self.order.keys().filter(|name| !keys.contains(name));
+        problems.extend(unordered.map(|name| Problem::unused("order", name, "table", &keys)));
+        let mut shown = keys.clone();
+        shown.extend(self.values.iter().map(|(name, _)| name.to_owned()));
+        // A table that names nothing shows every column.
+        let unlabeled = self.labels.keys().filter(|n| !shown.is_empty() && !shown.contains(n));
+        problems.extend(unlabeled.map(|name| Problem::unused("labels", name, "table", &shown)));
+        if self.digits.is_some_and(|digits| digits > MOST_DIGITS) {
+            let message = format!("`digits` is at most {MOST_DIGITS}");
+            problems.push(Problem::value(&["digits"], message));
+        }
+        problems
+    }
+
+    /// Finds summaries that no column or two columns of the same name would show.
+    fn doubled(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, aggregates) in self.values.iter() {
+            let mut seen = BTreeSet::new();
+            let mut taken = |suffix: String| !seen.insert(suffix);
+            for (index, aggregate) in aggregates.0.iter().enumerate() {
+                let suffixes = [Some(aggregate.suffix()), aggregate.spread()].map(|suffix| {
+                    suffix.map(|suffix| format!("_{}", suffix.trim_start_matches('_')))
+                });
+                if suffixes.into_iter().flatten().any(&mut taken) {
+                    let message =
+                        format!("`{aggregate}` repeats what another summary of `{name}` says");
+                    problems.push(Problem::value(&["values", name, &index.to_string()], message));
+                }
+            }
+            if aggregates.0.is_empty() {
+                let message = format!("`{name}` lists no summary");
+                problems.push(Problem::value(&["values", name], message));
+            }
+        }
+        problems
+    }
+}
+
+impl FigureSpec {
+    /// Finds what no results could mend.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, length) in [("width", self.width), ("height", self.height)] {
+            if length.is_some_and(|pixels| !(100..=4000).contains(&pixels)) {
+                let message = format!("`{name}` must be between 100 and 4000 pixels");
+                problems.push(Problem::value(&[name], message));
+            }
+        }
+        let layers = match self.resolved() {
+            Ok(layers) => layers,
+            Err(problem) => {
+                problems.push(problem);
+                return problems;
+            }
+        };
+        if self.x_scale == AxisScale::Log && layers.iter().any(|layer| layer.mark == Mark::Bar) {
+            let message = "`x_scale = \"log\"` needs numbers, but bars stand over categories";
+            problems.push(Problem::value(&["x_scale"], message));
+        }
+        let used = self.columns_of(&layers, |layer| vec![Some(layer.x), layer.color]);
+        let unordered = self.order.keys().filter(|name| !used.contains(name));
+        problems.extend(unordered.map(|name| Problem::unused("order", name, "figure", &used)));
+        let used =
+            self.columns_of(&layers, |layer| vec![Some(layer.x), Some(layer.y), layer.color]);
+        let unlabeled = self.labels.keys().filter(|name| !used.contains(name));
+        problems.extend(unlabeled.map(|name| Problem::unused("labels", name, "figure", &used)));
+        problems
+    }
+
+    /// The columns that a figure names, each once.
+    fn columns_of<'a>(
+        &'a self,
+        layers: &[Layer<'a>],
+        of: impl Fn(&Layer<'a>) -> Vec<Option<&'a str>>,
+    ) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let named = layers.iter().flat_map(of).chain([self.panel.as_deref()]).flatten();
+        for name in named {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}
+
+impl Problem {
+    /// Says that the figure, or the layer with a number, lacks the column of an axis.
+    pub(crate) fn lacks(axis: &str, layer: Option<usize>, from: &str) -> Self {
+        let message = format!("the figure of `{from}` needs a column for `{axis}`");
+        match layer {
+            Some(index) => Self::value(&["layers", &index.to_string()], message),
+            None => Self::value(&[], message),
+        }
+    }
+
+    /// Says that a figure has nothing to draw.
+    pub(crate) fn nothing_to_draw() -> Self {
+        let hint = Some("give it `from` or `layers`".to_owned());
+        Self { hint, ..Self::value(&[], "the figure draws nothing") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(problems: &[Problem]) -> Vec<(String, &str)> {
+        problems.iter().map(|p| (p.path.join("."), p.message.as_str())).collect()
+    }
+
+    fn check_table(toml: &str, path: &str, message: &str) {
+        let spec: TableSpec = toml::from_str(&format!("from = 'probe'\n{toml}")).unwrap();
+        assert_eq!(found(&spec.check()), [(path.to_owned(), message)], "{toml}");
+    }
+
+    fn check_figure(toml: &str, path: &str, message: &str) {
+        let spec: FigureSpec = toml::from_str(toml).unwrap();
+        assert_eq!(found(&spec.check()), [(path.to_owned(), message)], "{toml}");
+    }
+
+    #[test]
+    fn tables_are_checked_without_results() {
+        check_table(
+            "columns = ['a']",
+            "columns",
+            "`columns` spreads values over the table, but `values` names none",
+        );
+        check_table("rows = ['a', 'a']", "rows.1", "`a` is named twice");
+        check_table("digits = 400", "digits", "`digits` is at most 17");
+        check_table(
+            "rows = ['a']\nvalues = { loss = 'max' }\nsort = ['a', '-los']",
+            "sort.1",
+            "the table cannot be sorted by `los`; it can by its `rows` and its `values`",
+        );
+        check_table(
+            "values = { loss = ['mean±sem', 'mean'] }",
+            "values.loss.1",
+            "`mean` repeats what another summary of `loss` says",
+        );
+        check_table("values = { loss = [] }", "values.loss", "`loss` lists no summary");
+        check_table(
+            "rows = ['a']\norder = { b = [1] }",
+            "order.b",
+            "`order` is about `b`, which the table does not use so",
+        );
+        check_table(
+            "rows = ['a']\nlabels = { b = 'B' }",
+            "labels.b",
+            "`labels` is about `b`, which the table does not use so",
+        );
+        let good = "from = 'p'\nrows = ['a']\nvalues = { loss = ['mean±sem', 'max', 'count'] }\n\
+                    sort = ['-loss_max', 'loss', 'a']\nlabels = { loss = 'L' }\norder = { a = [2] }";
+        assert_eq!(toml::from_str::<TableSpec>(good).unwrap().check(), []);
+    }
+
+    #[test]
+    fn figures_are_checked_without_results() {
+        check_figure("x = 'a'", "", "the figure draws nothing");
+        check_figure("from = 'p'\nx = 'a'", "", "the figure of `p` needs a column for `y`");
+        check_figure(
+            "from = 'p'\nx = 'a'\ny = 'b'\nwidth = 50000",
+            "width",
+            "`width` must be between 100 and 4000 pixels",
+        );
+        check_figure(
+            "y = 'b'\nlayers = [{ from = 'p', x = 'a' }, { from = 'q' }]",
+            "layers.1",
+            "the figure of `q` needs a column for `x`",
+        );
+        check_figure(
+            "from = 'p'\nmark = 'bar'\nx = 'a'\ny = 'b'\nx_scale = 'log'",
+            "x_scale",
+            "`x_scale = \"log\"` needs numbers, but bars stand over categories",
+        );
+        check_figure(
+            "from = 'p'\nx = 'index'\ny = 'b'\norder = { inde = [1] }",
+            "order.inde",
+            "`order` is about `inde`, which the figure does not use so",
+        );
+    }
+}
