@@ -22,8 +22,8 @@ use crate::store::files;
 
 /// Reads labeled images from a table: one row an image, one column a pixel and one the label.
 ///
-/// The file is Parquet if its name ends in `.parquet`, else comma-separated values, gzipped if it ends in `.gz`. A
-/// share of each class is set aside for testing, drawn by the seed.
+/// The file is Parquet, or comma-separated values, gzipped or not: its content tells which. A share of each class is
+/// set aside for testing, drawn by the seed.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesTable {
@@ -115,24 +115,18 @@ impl Stage for ImagesTable {
 
 impl ImagesTable {
     fn read(&self) -> anyhow::Result<DataFrame> {
-        let path = self.path.path();
         let name = self.path.written();
-        let extension =
-            |wanted: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
-        let mut bytes = files::read(path)?;
-        if extension("parquet") {
+        // The content tells the format, not the name, which is no part of the stage's identity.
+        let mut bytes = files::read(self.path.path())?;
+        if bytes.starts_with(b"PAR1") {
             return ParquetReader::new(Cursor::new(bytes)).finish().map_err(|error| {
-                unreadable(name, &error, "the name ends in `.parquet`: the file must be Parquet")
+                unreadable(name, &error, "it begins as Parquet does: the file must be whole")
             });
         }
-        if extension("gz") {
+        if bytes.starts_with(&[0x1f, 0x8b]) {
             let mut plain = Vec::new();
             GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).map_err(|error| {
-                unreadable(
-                    name,
-                    &error,
-                    "the name ends in `.gz`: the file must be whole and gzipped",
-                )
+                unreadable(name, &error, "it begins as gzip does: the file must be whole")
             })?;
             bytes = plain;
         }
@@ -300,8 +294,8 @@ mod tests {
             assert_eq!(failure.kind, FailureKind::Data, "{failure}");
             assert!(failure.message.contains(message) && failure.hint.is_some(), "{failure:?}");
         };
-        check("t.parquet", b"1,0\n", "t.parquet cannot be read");
-        check("t.csv.gz", b"1,0\n", "t.csv.gz cannot be read");
+        check("t", b"PAR1 and no more", "t cannot be read");
+        check("t", &[0x1f, 0x8b, 8, 0], "t cannot be read");
         check("t.csv", b"", "t.csv cannot be read");
         check(
             "t.csv",
