@@ -134,7 +134,7 @@ enum Admission {
     /// Nobody: the result is there.
     Hit(Box<Record>),
     /// Another run.
-    Theirs(Owner),
+    Theirs,
 }
 
 /// A node being computed.
@@ -182,7 +182,7 @@ impl Walk<'_> {
                     freed.extend(self.take_followers(id, &record));
                     self.resolve(freed);
                 }
-                Ok(Admission::Theirs(owner)) => self.wait_for(id, owner),
+                Ok(Admission::Theirs) => self.wait_for(id),
                 Err(error) => self.fail(id, Failure::from_error(error.into())),
             }
         }
@@ -192,7 +192,7 @@ impl Walk<'_> {
     fn admit(&self, id: NodeId) -> Result<Admission, FileError> {
         let key = self.key(id);
         match self.store.claim(&key, &self.options.owner)? {
-            Claim::Theirs(owner) => Ok(Admission::Theirs(owner)),
+            Claim::Theirs(_) => Ok(Admission::Theirs),
             Claim::Mine(lease) => match lookup(self.graph, self.store, id, &key) {
                 Some(record) => lease.release().map(|()| Admission::Hit(Box::new(record))),
                 None => {
@@ -203,11 +203,14 @@ impl Walk<'_> {
         }
     }
 
-    fn wait_for(&mut self, id: NodeId, owner: Owner) {
+    fn wait_for(&mut self, id: NodeId) {
         self.schedule.elsewhere(id);
         let (key, options) = (self.key(id), self.options);
         self.awaited.add(id, self.store, &key, &options.owner, options.patience);
-        (self.watcher)(&Event::Awaited { node: id, owner });
+        // Nobody, where it was given back in this instant.
+        if let Some(owner) = self.store.holder(&key) {
+            (self.watcher)(&Event::Awaited { node: id, owner });
+        }
     }
 
     /// Makes the nodes ready that other runs have finished with, one way or the other.
@@ -292,7 +295,7 @@ impl Walk<'_> {
         let lease = self.held.take(&self.key(id)).expect("a node that runs is leased");
         if outcome.is_ok() && !lease.is_held() {
             // This run was taken for dead, and another has the node now: its result counts.
-            self.wait_for(id, self.options.owner.clone());
+            self.wait_for(id);
             return;
         }
         let committed = outcome.and_then(|produced| {

@@ -94,6 +94,11 @@ impl Store {
         self.root().join("leases").join(&hex[..2]).join(hex)
     }
 
+    /// Who computes the node with a key now.
+    pub fn holder(&self, key: &Hash) -> Option<Owner> {
+        look(&self.lease_path(key)).map(|(owner, _)| owner)
+    }
+
     /// Claims the right to compute the node with a key.
     pub fn claim(&self, key: &Hash, owner: &Owner) -> Result<Claim, FileError> {
         let path = self.lease_path(key);
