@@ -45,6 +45,12 @@ impl From<FileError> for CliError {
     }
 }
 
+impl From<crate::store::NewerFormat> for CliError {
+    fn from(error: crate::store::NewerFormat) -> Self {
+        Self::Failed(format!("{error}\n  hint: use that version, or another folder with --cache"))
+    }
+}
+
 impl From<crate::report::error::ReportError> for CliError {
     fn from(error: crate::report::error::ReportError) -> Self {
         Self::Failed(error.to_string())

@@ -31,9 +31,9 @@ enum Format {
 
 /// Prints the graph of an experiment.
 pub fn graph(args: &GraphArgs, cache: Option<&Path>) -> Result<(), CliError> {
-    let (plan, _) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
-    let statuses = survey(&plan.graph, &workspace.store);
+    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let statuses = survey(&plan.graph, &workspace.store)?;
     let drawing = Drawing::of(&plan, &statuses, args.expand);
     print(&match args.format {
         Format::Mermaid => drawing.mermaid(),

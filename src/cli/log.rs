@@ -43,10 +43,8 @@ fn line(run: &Run) -> String {
         Outcome::Interrupted => "interrupted",
     };
     let took = run.seconds.map_or("-".to_owned(), words::duration);
-    let commit = run.commit.as_deref().unwrap_or("-");
-    // The mark of files that differ from the commit stays.
-    let changed = if commit.ends_with('+') { "+" } else { "" };
-    let commit = format!("{:.12}{changed}", commit.trim_end_matches('+'));
+    let short = run.commit.as_deref().map(|commit| &commit[..commit.len().min(12)]);
+    let commit = words::commit(short, run.dirty);
     let overlays = run.overlays.join(" ");
     format!(
         "{}  {outcome:11} {took:>12}  {} run, {} cached, {} failed  {commit}  {} {overlays}\n",

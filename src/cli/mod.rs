@@ -10,6 +10,7 @@ pub mod plan;
 pub mod reports;
 pub mod run;
 pub mod schema;
+pub mod settled;
 pub mod show;
 pub mod table;
 pub mod worker;
@@ -75,7 +76,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
     let cache = cli.cache.as_deref();
     match cli.command {
         Command::Run(args) => run::run(&args, cache),
-        Command::Check(args) => check::check(&args),
+        Command::Check(args) => check::check(&args, cache),
         Command::Plan(args) => plan::plan(&args, cache),
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),

@@ -1,15 +1,16 @@
 //! What the page of an experiment says besides its figures and tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::plan::Plan;
 use crate::report::page::{Listing, Page, PageHeader};
-use crate::store::Record;
+use crate::store::Summary;
 use crate::store::record::Provenance;
 use crate::ui::words;
 
 /// Gathers the page's head, stages and provenance from the records that are there.
-pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
+pub fn facts(plan: &Plan, records: &[Option<Arc<Summary>>]) -> Page {
     let made: Vec<&Provenance> = records.iter().flatten().map(|r| &r.provenance).collect();
     let seconds: f64 = made.iter().map(|p| p.seconds).sum();
     let distinct = |f: &dyn Fn(&Provenance) -> String| -> String {
@@ -28,6 +29,7 @@ pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
         let hash = p.binary.map_or("unknown".to_owned(), |hash| hash.short());
         format!("wavecrest {} (binary {hash})", p.program)
     };
+    let commit = |p: &Provenance| words::commit(p.commit.as_deref(), p.dirty);
     Page {
         header: PageHeader {
             title: experiment.name.clone(),
@@ -48,7 +50,7 @@ pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
             ("overrides".into(), overrides),
             ("root seed".into(), experiment.seed.to_string()),
             ("program".into(), distinct(&binary)),
-            ("commit".into(), distinct(&|p| p.commit.clone().unwrap_or("none".into()))),
+            ("commit".into(), distinct(&commit)),
             ("machine".into(), distinct(&|p| p.host.clone())),
             ("computed".into(), format!("{} to {}", day(times.first()), day(times.last()))),
         ],
@@ -56,7 +58,7 @@ pub fn facts(plan: &Plan, records: &[Option<Record>]) -> Page {
     }
 }
 
-fn stages(plan: &Plan, records: &[Option<Record>]) -> Listing {
+fn stages(plan: &Plan, records: &[Option<Arc<Summary>>]) -> Listing {
     let row = |stage: &crate::spec::experiment::StageEntry| {
         let ids: Vec<_> = plan.graph.instances(&stage.name).collect();
         let made = ids.iter().filter_map(|id| records[id.index()].as_ref());

@@ -11,7 +11,7 @@ use super::{CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::status::{Status, contents, survey};
 use crate::plan::Plan;
-use crate::plan::reason::{earlier, reason};
+use crate::plan::reason::{Earlier, reason};
 use crate::spec::Sources;
 use crate::ui::words;
 
@@ -27,9 +27,9 @@ pub struct PlanArgs {
 
 /// Shows the plan of an experiment.
 pub fn plan(args: &PlanArgs, cache: Option<&Path>) -> Result<(), CliError> {
-    let (plan, sources) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
-    let statuses = survey(&plan.graph, &workspace.store);
+    let (plan, sources) = planned(&args.experiment, &workspace)?;
+    let statuses = survey(&plan.graph, &workspace.store)?;
     let lines = lines(&plan, &sources, &workspace, &statuses)?;
     let text = if args.json { as_json(&lines) } else { as_text(&plan, &lines, &statuses) };
     print(&text)
@@ -49,13 +49,13 @@ fn lines(
     workspace: &Workspace,
     statuses: &[Status],
 ) -> Result<Vec<Line>, CliError> {
-    let runs = workspace.store.runs()?;
+    let earlier_runs = Earlier::of(plan, &workspace.store)?;
     let line = |id: NodeId| {
         let node = plan.graph.node(id);
         let (state, why) = match &statuses[id.index()] {
             Status::Cached(_) => ("cached", String::new()),
             Status::Missing(_) => {
-                let earlier = earlier(plan, &workspace.store, &runs, id);
+                let earlier = earlier_runs.find(&workspace.store, &node.name);
                 let record = |d: NodeId| statuses[d.index()].record();
                 let inputs = contents(&plan.graph, id, &record);
                 ("run", reason(plan, sources, id, &inputs, earlier.as_ref()))

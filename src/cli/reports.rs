@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use crate::report::results::{Axis, Results};
 use crate::report::{figures, files, tables};
 use crate::spec::ValueKind;
 use crate::spec::axes::Point;
-use crate::store::{Hash, Record, Store};
+use crate::store::{Hash, Store, Summary};
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -30,9 +31,23 @@ pub struct Written {
     pub errors: Vec<(String, String)>,
     /// Reports that lack results, and what they lack.
     incomplete: Vec<(String, String)>,
+    /// Every file of the reports, each with its content.
+    pub files: Vec<(PathBuf, Hash)>,
 }
 
 impl Written {
+    /// What is to be said the next time, if nothing changes; `None` where something is lacking.
+    pub fn words_when_current(&self) -> Option<String> {
+        let whole = self.errors.is_empty() && self.incomplete.is_empty();
+        let current =
+            Self { made: 0, current: self.made + self.current, ..Self::empty(&self.folder) };
+        whole.then(|| current.words())
+    }
+
+    fn empty(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf(), ..Self::default() }
+    }
+
     /// Says where the reports are, and which could not be made.
     pub fn words(&self) -> String {
         let mut lines = Vec::new();
@@ -81,7 +96,12 @@ impl Parts {
 }
 
 /// Gathers what a table or figure reads.
-pub fn gather(plan: &Plan, records: &[Option<Record>], store: &Store, from: &From) -> Gathered {
+pub fn gather(
+    plan: &Plan,
+    records: &[Option<Arc<Summary>>],
+    store: &Store,
+    from: &From,
+) -> Gathered {
     let (mut instances, mut contents, mut missing) = (Vec::new(), Vec::new(), 0);
     let axes: Vec<Axis> = plan.experiment.axes.iter().map(axis).collect();
     for id in plan.graph.instances(&from.stage) {
@@ -138,11 +158,11 @@ fn typed(point: &Point) -> AxisValue {
 /// written all the same.
 pub fn write(
     plan: &Plan,
-    records: &[Option<Record>],
+    records: &[Option<Arc<Summary>>],
     workspace: &Workspace,
 ) -> Result<Written, CliError> {
     let folder = workspace.reports.join(&plan.experiment.name);
-    let mut written = Written { folder: shown(&folder), ..Written::default() };
+    let mut written = Written::empty(&shown(&folder));
     let mut memo = Memo::open(&folder);
     let reports = Report::all(plan);
     if reports.is_empty() {
@@ -172,7 +192,7 @@ pub fn write(
         memo.write(PAGE, key, &[("index.html".to_owned(), html)])?;
     }
     let names = reports.iter().map(Report::name).chain([PAGE.to_owned()]);
-    memo.close(&names.collect::<Vec<_>>())?;
+    written.files = memo.close(&names.collect::<Vec<_>>())?;
     Ok(written)
 }
 

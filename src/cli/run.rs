@@ -1,10 +1,10 @@
 //! `wavecrest run`: compute what is not cached, then write the reports.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,12 +12,14 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, reports, say};
+use super::{CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::executor::Processes;
-use crate::engine::run::{self as engine, Options, Results};
+use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
+use crate::spec::experiment::Overlays;
 use crate::store::lease::{Owner, PATIENCE};
 use crate::store::runs::{Outcome, Run};
+use crate::store::settled::Settled;
 use crate::ui::{self, words};
 
 /// Arguments of `run`.
@@ -39,34 +41,90 @@ pub struct RunArgs {
 /// Runs an experiment.
 pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
     let since = Instant::now();
-    let (plan, _) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
+    let fingerprint = settled::fingerprint(&args.experiment, &workspace);
+    let repository = repository(&args.experiment.file);
+    let mut stamps = workspace.store.stamps();
+    let done = fingerprint.and_then(|print| workspace.store.settled(&print, &mut stamps));
+    if let Some(Settled { head, .. }) = done {
+        let mut run = begin(args, &head.experiment);
+        (run.cached, run.set) = (head.nodes, Some(head.set));
+        end(&mut run, Outcome::Done, &repository, since);
+        note(&workspace, &run);
+        say(&summary(
+            &head.experiment,
+            &Results { cached: head.nodes, ..Results::default() },
+            since,
+        ));
+        say(&head.words);
+        return Ok(());
+    }
+    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let mut run = begin(args, &plan.experiment.name);
+    note(&workspace, &run);
+    let results = compute(args, &plan, &workspace, &run, &repository)?;
+    let outcome = match (results.interrupted, results.failures.is_empty()) {
+        (true, _) => Outcome::Interrupted,
+        (false, true) => Outcome::Done,
+        (false, false) => Outcome::Failed,
+    };
+    (run.computed, run.cached) = (results.computed, results.cached);
+    run.failed = results.failures.len();
+    let keys = plan.graph.ids().filter_map(|id| {
+        let result = results.records[id.index()].as_ref()?;
+        Some((plan.graph.node(id).name.clone(), result.key))
+    });
+    run.set = workspace.store.write_set(&keys.collect()).ok();
+    end(&mut run, outcome, &repository, since);
+    note(&workspace, &run);
+    let written = reports::write(&plan, &results.records, &workspace);
+    if let (Outcome::Done, Ok(written), Some(set), Some(print)) =
+        (outcome, &written, run.set, fingerprint)
+        && let Some(words) = written.words_when_current()
+    {
+        let reports = (written.files.clone(), words);
+        settled::note(&print, &plan, &results.records, set, reports, &workspace);
+    }
+    conclude(&plan, &results, &written, since)
+}
+
+/// Computes what is not cached.
+fn compute(
+    args: &RunArgs,
+    plan: &Plan,
+    workspace: &Workspace,
+    run: &Run,
+    repository: &Repository,
+) -> Result<Results, CliError> {
     let interrupt = interrupts()?;
-    let mut run = begin(args, &plan);
-    workspace.store.write_run(&run)?;
-    let scratch = workspace.store.scratch(&run.host)?;
+    let scratch = workspace.store.scratch(&run.host);
+    let repository = Arc::clone(repository);
     let options = Options {
         run: run.id.clone(),
         threads: args.threads.unwrap_or_else(cores).max(1),
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
-        commit: run.commit.clone(),
-        scratch: scratch.path().to_path_buf(),
+        commit: Later::new(Box::new(move || repository.wait().clone())),
+        // Where there can be none, each node that would need it says so.
+        scratch: scratch.as_ref().map_or_else(|_| PathBuf::new(), |s| s.path().to_path_buf()),
     };
     let mut display = ui::display(&plan.graph);
     // candle's pool for element-wise operations spins, and knows nothing of a slot's threads.
     let executor = Processes::of_this_program().with("CANDLE_NUM_THREADS", "1");
-    let results =
-        engine::run(&plan.graph, &workspace.store, &executor, &options, &interrupt, &mut |event| {
-            display.event(event);
-        });
+    let store = &workspace.store;
+    let results = engine::run(&plan.graph, store, &executor, &options, &interrupt, &mut |event| {
+        display.event(event);
+    });
     display.finish();
-    drop((display, scratch));
-    end(&mut run, &plan, &results, since);
-    workspace.store.write_run(&run)?;
-    let written = reports::write(&plan, &results.records, &workspace);
-    conclude(&plan, &results, &written, since)
+    Ok(results)
+}
+
+/// Writes the record of a run; where that cannot be done, the run goes on: it may find everything that it needs.
+fn note(workspace: &Workspace, run: &Run) {
+    if let Err(error) = workspace.store.write_run(run) {
+        say(&format!("this run is not recorded: {error}"));
+    }
 }
 
 /// Raises a flag on the first Ctrl-C, and ends the program at once on the second.
@@ -84,13 +142,15 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn begin(args: &RunArgs, plan: &Plan) -> Run {
+fn begin(args: &RunArgs, experiment: &str) -> Run {
     let now = Timestamp::now();
+    let layers =
+        Overlays { profile: args.experiment.profile.clone(), set: args.experiment.set.clone() };
     Run {
         id: format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id()),
-        experiment: plan.experiment.name.clone(),
+        experiment: experiment.to_owned(),
         file: args.experiment.file.display().to_string(),
-        overlays: plan.experiment.overlays.clone(),
+        overlays: layers.words(),
         started: now.to_string(),
         seconds: None,
         outcome: Outcome::Unfinished,
@@ -98,26 +158,28 @@ fn begin(args: &RunArgs, plan: &Plan) -> Run {
         cached: 0,
         failed: 0,
         host: host(),
-        commit: commit(&plan.experiment.folder),
-        nodes: BTreeMap::new(),
+        commit: None,
+        dirty: None,
+        set: None,
     }
 }
 
-fn end(run: &mut Run, plan: &Plan, results: &Results, since: Instant) {
+fn end(run: &mut Run, outcome: Outcome, repository: &Repository, since: Instant) {
+    run.outcome = outcome;
+    let commit = repository.wait().as_ref();
+    (run.commit, run.dirty) = (commit.map(|c| c.id.clone()), commit.map(|c| c.dirty));
     run.seconds = Some(since.elapsed().as_secs_f64());
-    run.outcome = match (results.interrupted, results.failures.is_empty()) {
-        (true, _) => Outcome::Interrupted,
-        (false, true) => Outcome::Done,
-        (false, false) => Outcome::Failed,
-    };
-    run.computed = results.computed;
-    run.cached = results.cached;
-    run.failed = results.failures.len();
-    for id in plan.graph.ids() {
-        if let Some(record) = &results.records[id.index()] {
-            run.nodes.insert(plan.graph.node(id).name.clone(), record.key);
+}
+
+/// The line that counts.
+fn summary(experiment: &str, results: &Results, since: Instant) -> String {
+    let mut summary = format!("{experiment}: {} run, {} cached", results.computed, results.cached);
+    for (count, what) in [(results.failures.len(), "failed"), (results.skipped, "skipped")] {
+        if count > 0 {
+            summary += &format!(", {count} {what}");
         }
     }
+    summary + &format!(" in {}", words::duration(since.elapsed().as_secs_f64()))
 }
 
 /// Says what came of a run: every failure, a line that counts, and where the reports are. Whatever went wrong with the
@@ -132,18 +194,11 @@ fn conclude(
     for (id, failure) in &results.failures {
         text += &format!("{}\n", words::failure(&plan.graph.node(*id).name, failure));
     }
-    let mut summary =
-        format!("{}: {} run, {} cached", plan.experiment.name, results.computed, results.cached);
-    for (count, what) in [(results.failures.len(), "failed"), (results.skipped, "skipped")] {
-        if count > 0 {
-            summary += &format!(", {count} {what}");
-        }
-    }
     let (reported, reports) = match written {
         Ok(written) => (written.errors.is_empty(), written.words()),
         Err(error) => (false, format!("the reports could not be written: {error}")),
     };
-    text += &format!("{summary} in {}\n{reports}", words::duration(since.elapsed().as_secs_f64()));
+    text += &format!("{}\n{reports}", summary(&plan.experiment.name, results, since));
     if results.interrupted {
         let hint = "interrupted; what is computed is kept, and the same command goes on from there";
         return Err(CliError::Interrupted(format!("{text}\n{hint}")));
@@ -161,14 +216,26 @@ fn host() -> String {
     name.map_or("unknown".to_owned(), |name| name.trim().to_owned())
 }
 
-/// The commit of the repository that holds a folder, with `+` where files differ from it.
-fn commit(folder: &Path) -> Option<String> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+/// Where the experiment's repository stands, found out while other things go on.
+type Repository = Arc<OnceLock<Option<Commit>>>;
+
+fn repository(file: &Path) -> Repository {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).to_path_buf();
+    let found = Repository::default();
+    let slot = Arc::clone(&found);
+    // Nobody else fills it.
+    thread::spawn(move || drop(slot.set(commit(&folder))));
+    found
+}
+
+/// The commit of the repository that holds a folder, and whether files differ from it.
+fn commit(folder: &Path) -> Option<Commit> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let commit = git(&["rev-parse", "HEAD"])?;
+    let id = git(&["rev-parse", "HEAD"])?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changed.is_empty() { commit } else { commit + "+" })
+    Some(Commit { id, dirty: !changed.is_empty() })
 }

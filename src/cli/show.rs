@@ -28,16 +28,17 @@ pub struct ShowArgs {
 
 /// Shows one result.
 pub fn show(args: &ShowArgs, cache: Option<&Path>) -> Result<(), CliError> {
-    let (plan, _) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
-    let statuses = survey(&plan.graph, &workspace.store);
+    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let statuses = survey(&plan.graph, &workspace.store)?;
     let key = |id: NodeId| match &statuses[id.index()] {
         Status::Cached(record) => Some(record.key.to_hex()),
         Status::Missing(key) => Some(key.to_hex()),
         Status::Waiting(_) => None,
     };
     let id = node(&plan, &key, &args.node)?;
-    let Some(record) = statuses[id.index()].record() else {
+    let found = statuses[id.index()].record();
+    let Some(record) = found.map(|r| workspace.store.record(&r.key)).transpose()?.flatten() else {
         let name = &plan.graph.node(id).name;
         let file = args.experiment.file.display();
         let text =
@@ -45,10 +46,10 @@ pub fn show(args: &ShowArgs, cache: Option<&Path>) -> Result<(), CliError> {
         return Err(CliError::Failed(text));
     };
     if args.json {
-        let text = serde_json::to_string_pretty(record).expect("a record is plain data");
+        let text = serde_json::to_string_pretty(&record).expect("a record is plain data");
         return print(&(text + "\n"));
     }
-    print(&describe(&plan, id, record, &workspace.store))
+    print(&describe(&plan, id, &record, &workspace.store))
 }
 
 fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
@@ -69,10 +70,9 @@ fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
         words::count(from.threads, "thread"),
     );
     let binary = from.binary.map_or("unknown".to_owned(), |hash| hash.short());
-    let commit = from.commit.as_deref().unwrap_or("none");
+    let commit = words::commit(from.commit.as_deref(), from.dirty);
     text += &format!("  by        wavecrest {} (binary {binary}), commit {commit}\n", from.program);
     text += &format!("  run       {} as {}\n", from.run, from.node);
-    text += &format!("  log       {}\n", store.root().join(&from.log).display());
     text += "parameters\n";
     for (name, value) in record.parameters.as_object().into_iter().flatten() {
         text += &format!("  {name} = {}\n", parameter(value));

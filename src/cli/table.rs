@@ -1,16 +1,17 @@
 //! `wavecrest table`: tables in the terminal, from cached results.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::reports::{self, Gathered};
 use super::workspace::{Workspace, planned};
 use super::{CliError, ExperimentArgs, print};
-use crate::engine::status::{Status, survey};
+use crate::engine::status::survey;
 use crate::report::{tables, terminal};
 use crate::spec::suggest;
-use crate::store::Record;
+use crate::store::Summary;
 
 /// Arguments of `table`.
 #[derive(Debug, Args)]
@@ -23,12 +24,11 @@ pub struct TableArgs {
 
 /// Prints tables.
 pub fn table(args: &TableArgs, cache: Option<&Path>) -> Result<(), CliError> {
-    let (plan, _) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
-    let records: Vec<Option<Record>> = survey(&plan.graph, &workspace.store)
+    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let records: Vec<Option<Arc<Summary>>> = survey(&plan.graph, &workspace.store)?
         .iter()
-        .map(Status::record)
-        .map(Option::<&Record>::cloned)
+        .map(|status| status.record().cloned())
         .collect();
     let names = || plan.tables.iter().map(|t| t.name.as_str());
     if let Some(name) = &args.name

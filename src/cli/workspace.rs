@@ -12,11 +12,14 @@ use crate::store::{Store, files};
 use crate::ui;
 
 /// Plans an experiment, or reports everything that is wrong with it.
-pub fn planned(args: &ExperimentArgs) -> Result<(Plan, Sources), CliError> {
+pub fn planned(args: &ExperimentArgs, workspace: &Workspace) -> Result<(Plan, Sources), CliError> {
     let overlays = Overlays { profile: args.profile.clone(), set: args.set.clone() };
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
     let experiment = load(&args.file, &overlays, &mut sources, &mut errors);
-    let plan = experiment.and_then(|e| plan::build(e, KINDS, &mut errors));
+    let mut stamps = workspace.store.stamps();
+    let plan = experiment.and_then(|e| plan::build(e, KINDS, &mut stamps, &mut errors));
+    // Only a memory: data that it lacks are hashed again. A store that cannot be written to says so where it matters.
+    drop(stamps.save());
     match plan {
         Some(plan) if errors.is_empty() => Ok((plan, sources)),
         _ => Err(CliError::Usage(errors.render(&sources, ui::colored()))),

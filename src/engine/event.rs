@@ -50,6 +50,8 @@ pub enum Event {
     },
     /// Nodes, at least one, are left out: one that they depend on has no result, or the run winds down.
     Skipped(Vec<NodeId>),
+    /// Something was found damaged, or is computed again for it.
+    Notice(String),
     /// The user asked to stop; running nodes are being ended.
     Interrupting,
 }

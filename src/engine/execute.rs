@@ -1,5 +1,6 @@
 //! One node, from inputs at hand to outputs in the store: what a worker does.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
 use super::parameter::PATH;
 use super::stage::Outputs;
-use crate::store::{ArtifactRecord, Store, files, hash};
+use crate::store::files::FileError;
+use crate::store::{ArtifactRecord, Hash, Store, files};
 
 /// Everything a worker needs to compute one node: paths, never tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub struct Job {
     pub parameters: Json,
     /// Where each edge's artifact lies.
     pub inputs: BTreeMap<String, Bound>,
+    /// The objects that they consist of.
+    pub objects: Vec<Hash>,
     /// The cache folder.
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
@@ -79,6 +83,9 @@ fn compute(
         .filter(|kind| kind.version == job.version)
         .ok_or_else(|| anyhow::anyhow!("this worker does not know {} {}", job.kind, job.version))?;
     let store = Store::open(&job.cache)?;
+    let damaged: Vec<Hash> =
+        job.objects.iter().filter(|object| !store.is_sound(object)).copied().collect();
+    anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
     let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
     let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
@@ -87,7 +94,8 @@ fn compute(
     let declared = stage.outputs();
     let left = cx.finish();
     check_saved(&declared, &left.saved)?;
-    check_unchanged(&job.parameters)?;
+    let mut stamps = LazyCell::new(|| store.stamps());
+    check_unchanged(&job.parameters, &mut |path| stamps.data(path))?;
     let mut outputs = BTreeMap::new();
     for (name, kind) in &left.saved {
         let artifact = store.take_folder(&folder.path().join("outputs").join(name), kind)?;
@@ -106,20 +114,23 @@ fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::
 }
 
 /// Hashes the user's data again: what changed since planning is not what the key says, so nothing is recorded.
-fn check_unchanged(parameters: &Json) -> anyhow::Result<()> {
+fn check_unchanged(
+    parameters: &Json,
+    content: &mut dyn FnMut(&Path) -> Result<Hash, FileError>,
+) -> anyhow::Result<()> {
     match parameters {
         Json::Object(map) => match (map.get(PATH), map.get("resolved"), map.get("hash")) {
             (Some(written), Some(Json::String(path)), Some(Json::String(planned))) => {
                 anyhow::ensure!(
-                    hash::data(Path::new(path))?.to_hex() == *planned,
+                    content(Path::new(path))?.to_hex() == *planned,
                     Failure::data(format!("{written} changed while the run was under way"))
                         .hint("the same command runs what reads it again")
                 );
                 Ok(())
             }
-            _ => map.values().try_for_each(check_unchanged),
+            _ => map.values().try_for_each(|value| check_unchanged(value, content)),
         },
-        Json::Array(items) => items.iter().try_for_each(check_unchanged),
+        Json::Array(items) => items.iter().try_for_each(|item| check_unchanged(item, content)),
         _ => Ok(()),
     }
 }

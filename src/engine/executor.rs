@@ -33,6 +33,15 @@ pub enum Report {
     },
     /// It ended.
     Ended(Result<Produced, Failure>),
+    /// Its record is written; or it is not: because its lease was lost (`false`), or could not be.
+    Committed {
+        /// What came of it.
+        outcome: Result<bool, Failure>,
+        /// How long the node took.
+        seconds: f64,
+        /// Its scalar results.
+        metrics: Vec<(String, f64)>,
+    },
 }
 
 /// Where reports go.

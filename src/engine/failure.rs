@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::Hash;
+
 /// What sort of thing went wrong; it decides what the user is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,17 +39,33 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The last lines that the worker wrote.
     pub log_tail: Vec<String>,
+    /// Objects that it was to read and that are not what their names say: to be computed again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Hash>,
 }
 
 impl Failure {
     /// A failure without a hint.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, transient: false, message: message.into(), hint: None, log_tail: Vec::new() }
+        Self {
+            kind,
+            transient: false,
+            message: message.into(),
+            hint: None,
+            log_tail: Vec::new(),
+            damaged: Vec::new(),
+        }
     }
 
     /// The data are not what the stage needs.
     pub fn data(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Data, message)
+    }
+
+    /// Objects of the store are not what their names say.
+    pub fn damaged(objects: Vec<Hash>) -> Self {
+        let message = "what it reads is damaged".to_owned();
+        Self { damaged: objects, ..Self::new(FailureKind::Data, message) }
     }
 
     /// A number stopped being one.

@@ -20,6 +20,12 @@ impl Held {
         self.0.lock().expect("no holder of this lock panics").insert(key, lease);
     }
 
+    /// Whether the lease on a key is still this run's.
+    pub fn is_held(&self, key: &Hash) -> bool {
+        let leases = self.0.lock().expect("no holder of this lock panics");
+        leases.get(key).is_some_and(Lease::is_held)
+    }
+
     /// Takes a lease out.
     pub fn take(&self, key: &Hash) -> Option<Lease> {
         self.0.lock().expect("no holder of this lock panics").remove(key)

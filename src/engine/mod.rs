@@ -3,6 +3,8 @@
 //! It knows stages by trait, kinds by registry, artifacts by type name and files by hash; it knows no tensor, no
 //! table and no science, and it is tested with toy kinds in milliseconds.
 
+pub mod attempt;
+pub mod commits;
 pub mod context;
 pub mod event;
 pub mod execute;

@@ -2,27 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
-
-use super::context::Bound;
+use super::attempt::{self, Attempt};
+use super::commits::{self, Finished, Order, Orders};
 use super::event::{Event, Watcher};
-use super::execute::{Job, Produced};
+use super::execute::Produced;
 use super::executor::{Executor, Report, Reports, Running};
 use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
 use super::leases::{Awaited, Held};
 use super::schedule::{Schedule, State};
-use super::status::{contents, identity, lookup};
+use super::status::{identity, lookup};
 use crate::store::files::FileError;
 use crate::store::lease::{Claim, Owner};
-use crate::store::record::{self, Provenance};
-use crate::store::{Hash, Record, Store, hash};
+use crate::store::{Hash, NewerFormat, Store, Summary};
 
 /// How a run is to go.
 pub struct Options {
@@ -36,17 +34,29 @@ pub struct Options {
     pub owner: Owner,
     /// How long another run that shows no sign of life is waited for.
     pub patience: Duration,
-    /// The commit of the experiment's repository.
-    pub commit: Option<String>,
+    /// The commit of the experiment's repository, found out meanwhile.
+    pub commit: Later<Option<Commit>>,
     /// The folder in which nodes work.
     pub scratch: PathBuf,
+}
+
+/// A value that is waited for when it is first needed.
+pub type Later<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
+/// Where the repository stands that holds an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit.
+    pub id: String,
+    /// Whether files differ from it.
+    pub dirty: bool,
 }
 
 /// What came of a run.
 #[derive(Default)]
 pub struct Results {
-    /// The record of every node that has a result; indexed as the graph is.
-    pub records: Vec<Option<Record>>,
+    /// The result of every node that has one; indexed as the graph is.
+    pub records: Vec<Option<Arc<Summary>>>,
     /// Nodes computed in this run.
     pub computed: usize,
     /// Nodes taken from the cache.
@@ -70,6 +80,7 @@ pub fn run(
 ) -> Results {
     let (schedule, free) = Schedule::new(graph, options.threads);
     let (reports, inbox) = mpsc::channel();
+    let (orders, to_commit) = mpsc::channel();
     let held = Held::default();
     let mut walk = Walk {
         graph,
@@ -78,23 +89,27 @@ pub fn run(
         options,
         watcher,
         schedule,
-        reports,
+        reports: reports.clone(),
+        orders,
         held: &held,
         awaited: Awaited::default(),
         running: BTreeMap::new(),
+        committing: 0,
         keys: vec![None; graph.len()],
         by_key: BTreeMap::new(),
+        again: BTreeMap::new(),
         results: Results { records: vec![None; graph.len()], ..Results::default() },
     };
     let (done, stop) = mpsc::channel::<()>();
     let held = &held;
-    thread::scope(|scope| {
+    let results = thread::scope(|scope| {
         scope.spawn(move || held.keep_alive(options.patience, &stop));
+        scope.spawn(move || commits::serve(store, held, &to_commit, &reports));
         // Dropped when the walk ends, however it does: then the pulse stops.
         let _done = done;
         walk.resolve(free);
         walk.start_ready();
-        while !(walk.running.is_empty() && walk.awaited.is_empty()) {
+        while !walk.is_over() {
             if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
                 walk.interrupt();
             }
@@ -102,10 +117,13 @@ pub fn run(
             walk.look_elsewhere();
             walk.start_ready();
         }
+        // The rest of the walk goes here, and with it the other end of the orders: then the commits stop.
+        walk.results
     });
-    let mut results = walk.results;
-    results.interrupted |= interrupt.load(Ordering::Relaxed);
-    results
+    // Only an index: what it lacks is read from the records the next time.
+    drop(store.save_index());
+    let interrupted = results.interrupted || interrupt.load(Ordering::Relaxed);
+    Results { interrupted, ..results }
 }
 
 /// One run under way.
@@ -117,13 +135,18 @@ struct Walk<'a> {
     watcher: &'a mut Watcher<'a>,
     schedule: Schedule<'a>,
     reports: Reports,
+    orders: Orders,
     held: &'a Held,
     awaited: Awaited,
-    running: BTreeMap<NodeId, Attempt>,
+    running: BTreeMap<NodeId, (Attempt, Box<dyn Running>)>,
+    /// Results whose records are not written yet.
+    committing: usize,
     /// The key of every node whose inputs are known; indexed as the graph is.
     keys: Vec<Option<Hash>>,
     /// Nodes by key while one of them runs: the others take its result.
     by_key: BTreeMap<Hash, Vec<NodeId>>,
+    /// How often each node was computed again because its result was found damaged or missing.
+    again: BTreeMap<NodeId, usize>,
     results: Results,
 }
 
@@ -132,42 +155,55 @@ enum Admission {
     /// This run; the lease is held.
     Mine,
     /// Nobody: the result is there.
-    Hit(Box<Record>),
+    Hit(Arc<Summary>),
     /// Another run.
     Theirs,
 }
 
-/// A node being computed.
-struct Attempt {
-    inputs: BTreeMap<String, Hash>,
-    threads: usize,
-    log: PathBuf,
-    since: Instant,
-    started: Timestamp,
-    handle: Box<dyn Running>,
-}
+/// More often than this a result is not computed again in one run.
+const MOST_AGAIN: usize = 2;
 
 impl Walk<'_> {
+    fn is_over(&self) -> bool {
+        self.running.is_empty() && self.awaited.is_empty() && self.committing == 0
+    }
+
     /// Gives each node its key: a hit is done at once, a miss has to run.
     fn resolve(&mut self, nodes: Vec<NodeId>) {
         let mut queue = VecDeque::from(nodes);
         while let Some(id) = queue.pop_front() {
             let key = identity(self.graph, id, &|d| self.results.records[d.index()].as_ref());
             self.keys[id.index()] = Some(key);
-            if let Some(record) = lookup(self.graph, self.store, id, &key) {
-                queue.extend(self.take(id, record));
-            } else if let Some(same) = self.by_key.get_mut(&key) {
-                same.push(id);
-            } else {
-                self.by_key.insert(key, vec![id]);
-                self.schedule.ready(id);
+            match self.look_up(id, &key) {
+                Ok(Some(result)) => queue.extend(self.take(id, result)),
+                Ok(None) => match self.by_key.get_mut(&key) {
+                    Some(same) => same.push(id),
+                    None => {
+                        self.by_key.insert(key, vec![id]);
+                        self.schedule.ready(id);
+                    }
+                },
+                Err(failure) => self.fail(id, failure),
             }
+        }
+        self.pass_on_notices();
+    }
+
+    /// Finds the result of a node; one whose files were dropped does not do where they are needed again.
+    fn look_up(&self, id: NodeId, key: &Hash) -> Result<Option<Arc<Summary>>, Failure> {
+        let found = lookup(self.graph, self.store, id, key).map_err(|error| refused(&error))?;
+        Ok(found.filter(|result| !(result.dropped && self.again.contains_key(&id))))
+    }
+
+    fn pass_on_notices(&mut self) {
+        for words in self.store.take_notices() {
+            (self.watcher)(&Event::Notice(words));
         }
     }
 
     /// Takes a result from the cache; yields the nodes that it frees.
-    fn take(&mut self, id: NodeId, record: Record) -> Vec<NodeId> {
-        self.results.records[id.index()] = Some(record);
+    fn take(&mut self, id: NodeId, result: Arc<Summary>) -> Vec<NodeId> {
+        self.results.records[id.index()] = Some(result);
         self.results.cached += 1;
         (self.watcher)(&Event::Cached(id));
         self.schedule.done(id)
@@ -177,24 +213,28 @@ impl Walk<'_> {
         while let Some((id, threads)) = self.schedule.take_next() {
             match self.admit(id) {
                 Ok(Admission::Mine) => self.start(id, threads),
-                Ok(Admission::Hit(record)) => {
-                    let mut freed = self.take(id, (*record).clone());
-                    freed.extend(self.take_followers(id, &record));
+                Ok(Admission::Hit(result)) => {
+                    let mut freed = self.take(id, Arc::clone(&result));
+                    freed.extend(self.take_followers(id, &result));
                     self.resolve(freed);
                 }
                 Ok(Admission::Theirs) => self.wait_for(id),
-                Err(error) => self.fail(id, Failure::from_error(error.into())),
+                Err(failure) => self.fail(id, failure),
             }
+        }
+        if self.running.is_empty() && self.committing > 0 {
+            // Gone only when the walk is.
+            drop(self.orders.send(Order::Flush));
         }
     }
 
     /// Finds out whether a node is to be computed here: another run may have done it meanwhile, or be at it.
-    fn admit(&self, id: NodeId) -> Result<Admission, FileError> {
+    fn admit(&self, id: NodeId) -> Result<Admission, Failure> {
         let key = self.key(id);
-        match self.store.claim(&key, &self.options.owner)? {
+        match self.store.claim(&key, &self.options.owner).map_err(failed)? {
             Claim::Theirs(_) => Ok(Admission::Theirs),
-            Claim::Mine(lease) => match lookup(self.graph, self.store, id, &key) {
-                Some(record) => lease.release().map(|()| Admission::Hit(Box::new(record))),
+            Claim::Mine(lease) => match self.look_up(id, &key)? {
+                Some(result) => lease.release().map(|()| Admission::Hit(result)).map_err(failed),
                 None => {
                     self.held.put(key, lease);
                     Ok(Admission::Mine)
@@ -218,7 +258,7 @@ impl Walk<'_> {
         for (id, over) in self.awaited.over() {
             match over {
                 Ok(()) => self.schedule.ready(id),
-                Err(error) => self.fail(id, Failure::from_error(error.into())),
+                Err(error) => self.fail(id, failed(error)),
             }
         }
     }
@@ -236,45 +276,62 @@ impl Walk<'_> {
     }
 
     /// Gives a node's result to those with the same key; yields the nodes that this frees.
-    fn take_followers(&mut self, id: NodeId, record: &Record) -> Vec<NodeId> {
+    fn take_followers(&mut self, id: NodeId, result: &Arc<Summary>) -> Vec<NodeId> {
         let followers = self.followers(id);
-        followers.into_iter().flat_map(|other| self.take(other, record.clone())).collect()
+        followers.into_iter().flat_map(|other| self.take(other, Arc::clone(result))).collect()
     }
 
     fn start(&mut self, id: NodeId, threads: usize) {
-        let node = self.graph.node(id);
         let records = &self.results.records;
-        let record = |d: NodeId| records[d.index()].as_ref();
-        let bind = |(from, link): (NodeId, &super::graph::Link)| {
-            let artifact = &record(from)?.outputs[&link.output];
-            let files = self.store.locate(artifact);
-            Some((link.edge.clone(), Bound { kind: artifact.kind.clone(), files }))
-        };
-        // Named by stage and key: the name of an instance may be long, and may hold what a file's name cannot.
-        let log = format!("{}-{}.log", node.stage, self.key(id).short());
-        let log = self.store.run_folder(&self.options.run).join(log);
-        let job = Job {
-            node: node.name.clone(),
-            kind: node.kind.name.to_owned(),
-            version: node.kind.version,
-            parameters: node.parameters.clone(),
-            inputs: self.graph.inputs(id).into_iter().filter_map(bind).collect(),
-            cache: self.store.cache().to_path_buf(),
-            scratch: self.options.scratch.clone(),
-            threads,
-            log: log.clone(),
-        };
-        let inputs = contents(self.graph, id, &record);
+        let known = |d: NodeId| records[d.index()].as_ref();
+        if !attempt::lacking((self.graph, self.store), id, &[], &known).is_empty() {
+            self.recover(id, &[]);
+            return;
+        }
+        let key = self.key(id);
+        let place = (self.graph, self.store, self.options);
+        let (job, attempt) = attempt::prepare(place, (id, &key), (threads, 1), &known);
+        // Beside the computing: the first record needs it.
+        thread::spawn(|| LazyLock::force(&attempt::BINARY));
         (self.watcher)(&Event::Started { node: id, threads });
-        let attempt = Attempt {
-            inputs,
-            threads,
-            log,
-            since: Instant::now(),
-            started: Timestamp::now(),
-            handle: self.executor.start(id, job, self.reports.clone()),
-        };
-        self.running.insert(id, attempt);
+        let handle = self.executor.start(id, job, self.reports.clone());
+        self.running.insert(id, (attempt, handle));
+    }
+
+    /// Has the results computed again that a node is to read and that are damaged or gone.
+    fn recover(&mut self, id: NodeId, damaged: &[Hash]) {
+        damaged.iter().for_each(|object| self.store.quarantine(object));
+        self.pass_on_notices();
+        let records = &self.results.records;
+        let known = |d: NodeId| records[d.index()].as_ref();
+        let lacking = attempt::lacking((self.graph, self.store), id, damaged, &known);
+        self.give_back(id);
+        let hopeless = |d: &NodeId| self.again.get(d).is_some_and(|times| *times >= MOST_AGAIN);
+        if let Some(dependency) = lacking.iter().find(|d| hopeless(d)) {
+            let name = &self.graph.node(*dependency).name;
+            let message = format!("the result of `{name}` is damaged each time it is computed");
+            let failure = Failure::new(FailureKind::Resource, message);
+            self.fail(id, failure.hint("the disk or the memory may be failing"));
+            return;
+        }
+        let mut open = self.followers(id);
+        self.schedule.reopen(&lacking, id);
+        for dependency in lacking {
+            *self.again.entry(dependency).or_default() += 1;
+            self.results.records[dependency.index()] = None;
+            self.results.cached = self.results.cached.saturating_sub(1);
+            let name = &self.graph.node(dependency).name;
+            (self.watcher)(&Event::Notice(format!("`{name}` is computed again")));
+            open.push(dependency);
+        }
+        self.resolve(open);
+    }
+
+    fn give_back(&mut self, id: NodeId) {
+        if let Some(lease) = self.held.take(&self.key(id)) {
+            // Where it cannot be given back it ends with this process.
+            drop(lease.release());
+        }
     }
 
     /// Waits for the next report, or long enough to notice an interrupt.
@@ -284,40 +341,73 @@ impl Walk<'_> {
                 (self.watcher)(&Event::Progress { node, fraction, note });
             }
             Ok((node, Report::Ended(outcome))) => self.ended(node, outcome),
+            Ok((node, Report::Committed { outcome, seconds, metrics })) => {
+                self.committed(node, outcome, seconds, metrics);
+            }
             Err(RecvTimeoutError::Timeout) => (),
             Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender"),
         }
     }
 
     fn ended(&mut self, id: NodeId, outcome: Result<Produced, Failure>) {
-        let attempt = self.running.remove(&id).expect("a node that ends was running");
-        let seconds = attempt.since.elapsed().as_secs_f64();
-        let lease = self.held.take(&self.key(id)).expect("a node that runs is leased");
-        if outcome.is_ok() && !lease.is_held() {
-            // This run was taken for dead, and another has the node now: its result counts.
-            self.wait_for(id);
-            return;
-        }
-        let committed = outcome.and_then(|produced| {
-            let record = self.record(id, attempt, produced, seconds);
-            let commit = self.store.commit(&record);
-            commit.map(|()| record).map_err(|e| Failure::from_error(e.into()))
-        });
-        // Where it cannot be given back it ends with this process.
-        drop(lease.release());
-        match committed {
-            Ok(record) => {
-                let metrics = record.metrics.clone().into_iter().collect();
-                (self.watcher)(&Event::Computed { node: id, seconds, metrics });
-                self.results.computed += 1;
-                self.results.records[id.index()] = Some(record.clone());
+        let (attempt, _) = self.running.remove(&id).expect("a node that ends was running");
+        let key = self.key(id);
+        match outcome {
+            Ok(_) if !self.held.is_held(&key) => {
+                // This run was taken for dead, and another has the node now: its result counts.
+                self.give_back(id);
+                self.wait_for(id);
+            }
+            Ok(produced) => {
+                let record = attempt.record((self.graph, self.options), (id, key), produced);
+                let result = Arc::new(record.summary());
+                let finished = Finished { node: id, record, log: attempt.log };
+                self.committing += 1;
+                self.orders
+                    .send(Order::Commit(Box::new(finished)))
+                    .expect("commits are served as long as the walk lasts");
+                self.results.records[id.index()] = Some(Arc::clone(&result));
                 let mut freed = self.schedule.done(id);
-                freed.extend(self.take_followers(id, &record));
+                freed.extend(self.take_followers(id, &result));
                 if !self.results.interrupted {
                     self.resolve(freed);
                 }
             }
-            Err(failure) => self.fail(id, failure),
+            Err(failure) if !failure.damaged.is_empty() && !self.results.interrupted => {
+                self.recover(id, &failure.damaged);
+            }
+            Err(failure) => {
+                self.give_back(id);
+                self.fail(id, failure);
+            }
+        }
+    }
+
+    /// Takes note that a record is written, or that it cannot be.
+    fn committed(
+        &mut self,
+        id: NodeId,
+        outcome: Result<bool, Failure>,
+        seconds: f64,
+        metrics: Vec<(String, f64)>,
+    ) {
+        self.committing -= 1;
+        match outcome {
+            Ok(true) => {
+                self.results.computed += 1;
+                (self.watcher)(&Event::Computed { node: id, seconds, metrics });
+            }
+            // Another run, which took this one for dead, writes the record: what was computed counts all the same.
+            Ok(false) => {
+                self.results.cached += 1;
+                (self.watcher)(&Event::Cached(id));
+            }
+            Err(failure) => {
+                self.results.records[id.index()] = None;
+                self.fail(id, failure);
+                let skipped = self.schedule.wind_down();
+                self.skip(skipped);
+            }
         }
     }
 
@@ -357,40 +447,17 @@ impl Walk<'_> {
         let skipped = self.schedule.wind_down();
         self.skip(skipped);
         self.awaited.retain(|_| false);
-        for attempt in self.running.values_mut() {
-            attempt.handle.cancel();
-        }
-    }
-
-    fn record(&self, id: NodeId, attempt: Attempt, produced: Produced, seconds: f64) -> Record {
-        let node = self.graph.node(id);
-        let log = attempt.log.strip_prefix(self.store.root()).unwrap_or(&attempt.log);
-        Record {
-            format: record::FORMAT,
-            key: self.key(id),
-            kind: node.kind.name.to_owned(),
-            version: node.kind.version,
-            parameters: node.parameters.clone(),
-            inputs: attempt.inputs,
-            outputs: produced.outputs,
-            metrics: produced.metrics,
-            provenance: Provenance {
-                run: self.options.run.clone(),
-                node: node.name.clone(),
-                started: attempt.started.to_string(),
-                seconds,
-                peak_memory: produced.peak_memory,
-                threads: attempt.threads,
-                host: self.options.owner.host.clone(),
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-                binary: *BINARY,
-                commit: self.options.commit.clone(),
-                log: log.display().to_string(),
-            },
+        for (_, handle) in self.running.values_mut() {
+            handle.cancel();
         }
     }
 }
 
-/// The hash of this program's binary, computed when the first record is written.
-static BINARY: LazyLock<Option<Hash>> =
-    LazyLock::new(|| hash::file("/proc/self/exe".as_ref()).ok().map(|(hash, _)| hash));
+fn failed(error: FileError) -> Failure {
+    Failure::from_error(error.into())
+}
+
+/// A record that only a later version of the program can read: neither used nor replaced.
+fn refused(error: &NewerFormat) -> Failure {
+    Failure::user(error.to_string()).hint("use that version, or another folder with --cache")
+}

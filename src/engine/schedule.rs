@@ -64,7 +64,7 @@ impl<'a> Schedule<'a> {
     /// Marks a node as one that has to run.
     pub fn ready(&mut self, id: NodeId) {
         self.states[id.index()] = State::Ready;
-        self.ready.insert((usize::MAX - self.heights[id.index()], id.index()));
+        self.ready.insert(self.rank(id));
     }
 
     /// Takes the next node to start, with its threads. A node that names no number gets an equal share of what is
@@ -108,6 +108,26 @@ impl<'a> Schedule<'a> {
             }
         }
         freed
+    }
+
+    /// Takes back that results are there which a running node needs: they are to be computed again, and it waits, as do
+    /// all that have not begun.
+    pub fn reopen(&mut self, lost: &[NodeId], running: NodeId) {
+        self.leave(running, State::Waiting);
+        for id in lost {
+            self.states[id.index()] = State::Waiting;
+            for dependent in self.graph.dependents(*id) {
+                self.pending[dependent.index()] += 1;
+                if self.state(dependent) == State::Ready {
+                    self.ready.remove(&self.rank(dependent));
+                    self.states[dependent.index()] = State::Waiting;
+                }
+            }
+        }
+    }
+
+    fn rank(&self, id: NodeId) -> (usize, usize) {
+        (usize::MAX - self.heights[id.index()], id.index())
     }
 
     /// Marks a node as failed; yields the nodes that are left out for it.

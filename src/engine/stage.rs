@@ -43,6 +43,17 @@ pub enum Determinism {
     External,
 }
 
+impl Determinism {
+    /// Its name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bit => "bit",
+            Self::Machine => "machine",
+            Self::External => "external",
+        }
+    }
+}
+
 /// A rule that a parameter breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

@@ -1,16 +1,17 @@
 //! What is cached and what would run, without running anything.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::graph::{Graph, NodeId};
 use super::key::key;
-use crate::store::{Hash, Record, Store};
+use crate::store::{Hash, NewerFormat, Store, Summary};
 
 /// Where a node stands.
 #[derive(Clone, Debug)]
 pub enum Status {
     /// Its result is in the store.
-    Cached(Box<Record>),
+    Cached(Arc<Summary>),
     /// Its inputs are known and no result has its key.
     Missing(Hash),
     /// It waits on nodes whose results are not there; its key is not known yet.
@@ -18,8 +19,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// The record, if the result is there.
-    pub fn record(&self) -> Option<&Record> {
+    /// The result, if it is there.
+    pub fn record(&self) -> Option<&Arc<Summary>> {
         match self {
             Self::Cached(record) => Some(record),
             Self::Missing(_) | Self::Waiting(_) => None,
@@ -28,7 +29,7 @@ impl Status {
 }
 
 /// Finds out where every node stands; indexed as the graph is.
-pub fn survey(graph: &Graph, store: &Store) -> Vec<Status> {
+pub fn survey(graph: &Graph, store: &Store) -> Result<Vec<Status>, NewerFormat> {
     let mut known: Vec<Option<Status>> = vec![None; graph.len()];
     for id in graph.order() {
         let missing =
@@ -37,8 +38,8 @@ pub fn survey(graph: &Graph, store: &Store) -> Vec<Status> {
         let status = if waits.is_empty() {
             let record = |d: NodeId| known[d.index()].as_ref().and_then(Status::record);
             let key = identity(graph, id, &record);
-            match lookup(graph, store, id, &key) {
-                Some(record) => Status::Cached(Box::new(record)),
+            match lookup(graph, store, id, &key)? {
+                Some(summary) => Status::Cached(summary),
                 None => Status::Missing(key),
             }
         } else {
@@ -46,26 +47,31 @@ pub fn survey(graph: &Graph, store: &Store) -> Vec<Status> {
         };
         known[id.index()] = Some(status);
     }
-    known.into_iter().map(|s| s.expect("the order holds every node")).collect()
+    Ok(known.into_iter().map(|s| s.expect("the order holds every node")).collect())
 }
 
-/// Finds the result of a node: the record of its key, if it holds every output that the node declares.
-pub fn lookup(graph: &Graph, store: &Store, id: NodeId, key: &Hash) -> Option<Record> {
+/// Finds the result of a node: that of its key, if it holds every output that the node declares.
+pub fn lookup(
+    graph: &Graph,
+    store: &Store,
+    id: NodeId,
+    key: &Hash,
+) -> Result<Option<Arc<Summary>>, NewerFormat> {
     let declared = &graph.node(id).outputs.types;
-    let holds = |record: &Record| {
+    let holds = |result: &Summary| {
         let has = |(name, kind): (&String, &String)| {
-            record.outputs.get(name).is_some_and(|output| output.kind == *kind)
+            result.outputs.get(name).is_some_and(|output| output.kind == *kind)
         };
         declared.iter().all(has)
     };
-    store.find(key).filter(holds)
+    Ok(store.find(key)?.filter(holds).map(Arc::new))
 }
 
 /// Content hash by edge, for a node whose inputs all have records.
 pub fn contents<'a>(
     graph: &Graph,
     id: NodeId,
-    record: &dyn Fn(NodeId) -> Option<&'a Record>,
+    record: &dyn Fn(NodeId) -> Option<&'a Arc<Summary>>,
 ) -> BTreeMap<String, Hash> {
     let content = |(from, link): (NodeId, &super::graph::Link)| {
         let artifact = record(from)?.outputs.get(&link.output)?;
@@ -78,7 +84,7 @@ pub fn contents<'a>(
 pub fn identity<'a>(
     graph: &Graph,
     id: NodeId,
-    record: &dyn Fn(NodeId) -> Option<&'a Record>,
+    record: &dyn Fn(NodeId) -> Option<&'a Arc<Summary>>,
 ) -> Hash {
     let node = graph.node(id);
     let contents = contents(graph, id, record);

@@ -1,6 +1,7 @@
 //! The graph built: every instance of every stage, linked.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::parameters::{self, DataHashes};
@@ -13,6 +14,8 @@ use crate::engine::kind::{AnyStage, Field, Kind, Registry};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, suggest};
+use crate::store::Hash;
+use crate::store::stamps::Stamps;
 
 /// An experiment, ready to run.
 pub struct Plan {
@@ -22,6 +25,8 @@ pub struct Plan {
     pub graph: Graph,
     /// Where each parameter of a node was written; indexed as the graph is.
     pub origins: Vec<BTreeMap<String, Origin>>,
+    /// The user's data that were read, each with its content.
+    pub data: Vec<(PathBuf, Hash)>,
     /// The tables to write.
     pub tables: Vec<TableEntry>,
     /// The figures to write.
@@ -32,7 +37,12 @@ pub struct Plan {
 pub const MOST_NODES: u128 = 1_000_000;
 
 /// Builds the plan, or reports all that is wrong.
-pub fn build(experiment: Experiment, registry: Registry, errors: &mut Diagnostics) -> Option<Plan> {
+pub fn build(
+    experiment: Experiment,
+    registry: Registry,
+    stamps: &mut Stamps,
+    errors: &mut Diagnostics,
+) -> Option<Plan> {
     let kinds = kinds(&experiment, registry, errors);
     let sweeps = sweep::sweeps(&experiment, &kinds, errors);
     if !few_enough(&sweeps, errors) {
@@ -42,7 +52,7 @@ pub fn build(experiment: Experiment, registry: Registry, errors: &mut Diagnostic
         experiment: &experiment,
         kinds: &kinds,
         sweeps: &sweeps,
-        hashes: DataHashes::default(),
+        hashes: DataHashes::new(stamps),
         graph: Graph::default(),
         origins: Vec::new(),
         nodes: BTreeMap::new(),
@@ -52,11 +62,12 @@ pub fn build(experiment: Experiment, registry: Registry, errors: &mut Diagnostic
         builder.instances(stage, errors);
     }
     builder.link(errors);
-    let Builder { graph, origins, .. } = builder;
+    let Builder { graph, origins, hashes, .. } = builder;
+    let data = hashes.found();
 
     let tables = reports::tables(&experiment, &graph, errors);
     let figures = reports::figures(&experiment, &graph, errors);
-    errors.is_empty().then_some(Plan { experiment, graph, origins, tables, figures })
+    errors.is_empty().then_some(Plan { experiment, graph, origins, data, tables, figures })
 }
 
 /// A kind that stages name, and its parameters.
@@ -126,7 +137,7 @@ struct Builder<'a> {
     experiment: &'a Experiment,
     kinds: &'a Kinds<'a>,
     sweeps: &'a Sweeps<'a>,
-    hashes: DataHashes,
+    hashes: DataHashes<'a>,
     graph: Graph,
     origins: Vec<BTreeMap<String, Origin>>,
     /// Node by stage and the labels of its point.

@@ -10,7 +10,8 @@ use crate::engine::parameter::{PATH, SEED, Seed};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
-use crate::store::{Hash, files, hash};
+use crate::store::stamps::Stamps;
+use crate::store::{Hash, files};
 
 /// Reads the parameters of an instance; all that is wrong with them goes to `errors`. Those in `left_out` have mistakes
 /// that are reported already.
@@ -158,13 +159,25 @@ pub fn edges(fields: &[Field], filled: &[Entry]) -> Vec<(Edge, Origin)> {
 }
 
 /// Content hashes of user data, each path read once a plan.
-#[derive(Default)]
-pub struct DataHashes(BTreeMap<PathBuf, Result<Hash, String>>);
+pub struct DataHashes<'a> {
+    stamps: &'a mut Stamps,
+    known: BTreeMap<PathBuf, Result<Hash, String>>,
+}
 
-impl DataHashes {
+impl<'a> DataHashes<'a> {
+    /// Hashes what the stamps do not know.
+    pub fn new(stamps: &'a mut Stamps) -> Self {
+        Self { stamps, known: BTreeMap::new() }
+    }
+
     fn of(&mut self, path: &Path) -> Result<Hash, String> {
-        let compute = || hash::data(path).map_err(|e| e.to_string());
-        self.0.entry(path.to_path_buf()).or_insert_with(compute).clone()
+        let compute = || self.stamps.data(path).map_err(|e| e.to_string());
+        self.known.entry(path.to_path_buf()).or_insert_with(compute).clone()
+    }
+
+    /// Every path that was hashed, with its content.
+    pub fn found(self) -> Vec<(PathBuf, Hash)> {
+        self.known.into_iter().filter_map(|(path, hash)| Some((path, hash.ok()?))).collect()
     }
 }
 
@@ -173,7 +186,7 @@ pub fn resolve(
     parameters: &mut Json,
     root_seed: u64,
     folder: &Path,
-    hashes: &mut DataHashes,
+    hashes: &mut DataHashes<'_>,
     report: &mut dyn FnMut(&str, String),
 ) {
     match parameters {

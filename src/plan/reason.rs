@@ -8,15 +8,33 @@ use super::build::Plan;
 use crate::engine::graph::NodeId;
 use crate::engine::parameter::{INPUT, NAME, PATH, SEED};
 use crate::spec::Sources;
-use crate::store::runs::Run;
+use crate::store::files::FileError;
 use crate::store::{Hash, Record, Store};
 
-/// Finds the record that a node had in the newest earlier run of the experiment.
-pub fn earlier(plan: &Plan, store: &Store, runs: &[Run], id: NodeId) -> Option<Record> {
-    let name = &plan.graph.node(id).name;
-    let same = runs.iter().filter(|run| run.experiment == plan.experiment.name);
-    let mut keys = same.filter_map(|run| run.nodes.get(name));
-    store.find(keys.next()?)
+/// The results that the nodes of an experiment had in its newest earlier runs.
+pub struct Earlier(BTreeMap<String, Hash>);
+
+impl Earlier {
+    /// Reads the records of its runs, newest first, as far as there are nodes to be found.
+    pub fn of(plan: &Plan, store: &Store) -> Result<Self, FileError> {
+        let mut found = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for run in store.runs()?.iter().filter(|run| run.experiment == plan.experiment.name) {
+            // Runs with the same results share their set.
+            if run.set.is_none_or(|set| !seen.insert(set)) {
+                continue;
+            }
+            for (name, key) in store.results_of(run) {
+                found.entry(name).or_insert(key);
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Finds the record that a node had.
+    pub fn find(&self, store: &Store, name: &str) -> Option<Record> {
+        store.record(self.0.get(name)?).ok().flatten()
+    }
 }
 
 /// Says in a few words why a node has no result; `inputs` are the contents that its edges have now.

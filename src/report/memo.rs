@@ -81,18 +81,19 @@ impl Memo {
         self.remove(before)
     }
 
-    /// Forgets the reports that are no longer asked for, and saves the list.
-    pub fn close(mut self, asked: &[String]) -> Result<(), FileError> {
+    /// Forgets the reports that are no longer asked for, and saves the list; yields every file, each with its content.
+    pub fn close(mut self, asked: &[String]) -> Result<Vec<(PathBuf, Hash)>, FileError> {
         let gone: Vec<String> =
             self.written.keys().filter(|name| !asked.contains(name)).cloned().collect();
         for name in gone {
             self.forget(&name)?;
         }
-        if !self.changed {
-            return Ok(());
+        if self.changed {
+            let text = serde_json::to_vec_pretty(&self.written).expect("the list is plain data");
+            files::write_atomic(&self.folder.join(LIST), &text)?;
         }
-        let text = serde_json::to_vec_pretty(&self.written).expect("the list is plain data");
-        files::write_atomic(&self.folder.join(LIST), &text)
+        let files = self.written.into_values().flat_map(|entry| entry.files);
+        Ok(files.map(|(file, hash)| (self.folder.join(file), hash)).collect())
     }
 
     /// Removes the files of an entry that is in the list no longer, but for those that another entry has.

@@ -74,7 +74,7 @@ pub struct Overlays {
 
 impl Overlays {
     /// Writes each as it was given on the command line.
-    fn words(&self) -> Vec<String> {
+    pub fn words(&self) -> Vec<String> {
         let profile = self.profile.iter().map(|p| format!("--profile {p}"));
         profile.chain(self.set.iter().map(|s| format!("--set {s}"))).collect()
     }

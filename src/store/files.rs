@@ -3,8 +3,11 @@
 
 use std::fs::{self, DirEntry, File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{self, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 /// An I/O error with what was tried and where.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,47 @@ impl FileError {
     pub fn is_disk_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the place cannot be written to by this user at all.
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+        )
+    }
+
+    /// Whether there is nothing at the path.
+    pub fn is_absent(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What a file's system says of it without reading it: while this stays as it was, so do the contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The device.
+    pub device: u64,
+    /// The number of the file on it.
+    pub inode: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// When the contents were last written, in nanoseconds since 1970.
+    pub modified: i128,
+    /// When anything about the file last changed; nobody can set it.
+    pub changed: i128,
+}
+
+/// Reads the stamp of a file; links are followed.
+pub fn stamp(path: &Path) -> Result<Stamp, FileError> {
+    let meta = fs::metadata(path).map_err(|e| FileError::new("look at", path, e))?;
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Ok(Stamp {
+        device: meta.dev(),
+        inode: meta.ino(),
+        len: meta.len(),
+        modified: nanos(meta.mtime(), meta.mtime_nsec()),
+        changed: nanos(meta.ctime(), meta.ctime_nsec()),
+    })
 }
 
 /// Makes a path absolute without asking the disk.
@@ -33,7 +77,9 @@ pub fn absolute(path: &Path) -> Result<PathBuf, FileError> {
 
 /// Makes a folder and those above it.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
-    fs::create_dir_all(path).map_err(|e| FileError::new("create", path, e))
+    spend(path)
+        .and_then(|()| fs::create_dir_all(path))
+        .map_err(|e| FileError::new("create", path, e))
 }
 
 /// Reads a whole file.
@@ -62,12 +108,12 @@ pub fn create(path: &Path) -> Result<File, FileError> {
     if let Some(parent) = path.parent() {
         make_folder(parent)?;
     }
-    File::create(path).map_err(|e| FileError::new("create", path, e))
+    spend(path).and_then(|()| File::create(path)).map_err(|e| FileError::new("create", path, e))
 }
 
 /// Writes a file of a working folder, where nobody else looks: neither synced nor atomic.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    fs::write(path, bytes).map_err(|e| FileError::new("write", path, e))
+    spend(path).and_then(|()| fs::write(path, bytes)).map_err(|e| FileError::new("write", path, e))
 }
 
 /// Copies a file, or a folder with everything in it, into a working folder.
@@ -79,37 +125,105 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     if let Some(parent) = to.parent() {
         make_folder(parent)?;
     }
-    fs::copy(from, to).map(drop).map_err(|e| FileError::new("copy", from, e))
+    spend(to)
+        .and_then(|()| fs::copy(from, to))
+        .map(drop)
+        .map_err(|e| FileError::new("copy", from, e))
 }
 
 /// Writes a file that appears whole or not at all: a temporary file beside it, synced, then renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let parent = path.parent().expect("a file has a folder");
-    make_folder(parent)?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_data()?;
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-        file.persist(path)?;
-        sync_folder(parent)
+        replace_file(path, bytes, File::sync_data)?;
+        sync_folder(path.parent().expect("a file has a folder"))
     };
     write().map_err(|e| FileError::new("write", path, e))
 }
 
-/// Moves a finished file to its place in the store: synced and read-only.
-///
-/// A file that lies there already is replaced: its name says that the bytes are equal, and where that is no longer
-/// true the new ones are the right ones.
+/// Writes a file that appears whole or not at all, but that is safe from a power cut only once [`sync`] was called.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_file(path, bytes, |_| Ok(())).map(drop).map_err(|e| FileError::new("write", path, e))
+}
+
+fn replace_file(
+    path: &Path,
+    bytes: &[u8],
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let (mut file, fresh) = fresh_beside(path)?;
+    let written = spend(path)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| finish(&file))
+        .and_then(|()| spend(path))
+        .and_then(|()| fs::rename(&fresh, path));
+    if written.is_err() {
+        // What cannot be removed either is swept with the store.
+        drop(fs::remove_file(&fresh));
+    }
+    written
+}
+
+/// Files being written have this prefix; one that stays behind belongs to a process that was killed.
+pub const FRESH: &str = ".new-";
+
+/// Makes a new file beside a path; the folder too, where it is not there.
+fn fresh_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let parent = path.parent().expect("a file has a folder");
+    loop {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Hosts that share a folder have processes of one number: a random part tells them apart.
+        let random = fastrand(number);
+        let fresh = parent.join(format!("{FRESH}{}-{number}-{random:08x}", std::process::id()));
+        spend(path)?;
+        match File::options().write(true).read(true).create_new(true).open(&fresh) {
+            Ok(file) => return Ok((file, fresh)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(parent)?,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A number that two processes hardly ever share; it names temporary files and nothing else.
+fn fastrand(salt: u64) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(salt) as u32
+}
+
+/// Adds bytes to the end of a file, made where it does not exist.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let append = || -> io::Result<()> {
+        spend(path)?;
+        let mut file = File::options().create(true).append(true).open(path)?;
+        file.write_all(bytes)
+    };
+    append().map_err(|e| FileError::new("add to", path, e))
+}
+
+/// Makes everything that was written to the file system of a folder safe from a power cut: one call for a whole batch.
+pub fn sync(folder: &Path) -> Result<(), FileError> {
+    let sync = || -> io::Result<()> {
+        spend(folder)?;
+        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    };
+    sync().map_err(|e| FileError::new("sync", folder, e))
+}
+
+/// Moves a finished file to its place in the store, read-only; safe from a power cut once [`sync`] was called.
 pub fn settle(from: &Path, to: &Path) -> Result<(), FileError> {
-    let parent = to.parent().expect("an object has a folder");
-    make_folder(parent)?;
-    File::open(from)
-        .and_then(|file| file.sync_data())
-        .and_then(|()| fs::set_permissions(from, Permissions::from_mode(0o444)))
-        .and_then(|()| fs::rename(from, to))
-        .and_then(|()| sync_folder(parent))
-        .map_err(|e| FileError::new("store", to, e))
+    let settle = || -> io::Result<()> {
+        spend(to)?;
+        fs::set_permissions(from, Permissions::from_mode(0o444))?;
+        match fs::rename(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(to.parent().expect("an object has a folder"))?;
+                fs::rename(from, to)
+            }
+            moved => moved,
+        }
+    };
+    settle().map_err(|e| FileError::new("store", to, e))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -189,17 +303,15 @@ pub fn remove_folder(path: &Path) -> Result<(), FileError> {
 
 /// Makes a file that appears whole under a name that is free; `None` where the name is taken.
 pub fn link_new(path: &Path, bytes: &[u8]) -> Result<Option<File>, FileError> {
-    let parent = path.parent().expect("a file has a folder");
-    make_folder(parent)?;
     let link = || -> io::Result<Option<File>> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_data()?;
-        match fs::hard_link(file.path(), path) {
-            Ok(()) => Ok(Some(file.into_file())),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        let (mut file, fresh) = fresh_beside(path)?;
+        let linked = file.write_all(bytes).and_then(|()| match fs::hard_link(&fresh, path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(e),
-        }
+        });
+        fs::remove_file(&fresh)?;
+        Ok(linked?.then_some(file))
     };
     link().map_err(|e| FileError::new("create", path, e))
 }
@@ -239,5 +351,50 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
         _ => Ok(()),
+    }
+}
+
+/// Where a disk that is full is acted out; outside tests there is nothing to it.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
+fn spend(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+#[cfg(test)]
+use faults::spend;
+
+/// Disks that are full from a chosen write on.
+#[cfg(test)]
+pub(crate) mod faults {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+
+    /// Folder, writes left, and how many were asked for.
+    static DISKS: Mutex<Vec<(PathBuf, u64, u64)>> = Mutex::new(Vec::new());
+
+    /// Lets `writes` effects under a folder succeed, and no more; yields how many were asked for before.
+    pub(crate) fn fill_after(folder: &Path, writes: u64) -> u64 {
+        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = disks.iter().position(|(disk, ..)| disk == folder);
+        let before = at.map_or(0, |at| disks.remove(at).2);
+        disks.push((folder.to_path_buf(), writes, 0));
+        before
+    }
+
+    /// Counts one write; fails where the disk is full.
+    pub(super) fn spend(path: &Path) -> io::Result<()> {
+        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
+        for (folder, left, asked) in disks.iter_mut().filter(|(disk, ..)| path.starts_with(disk)) {
+            *asked += 1;
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => {
+                    let _ = folder;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+            }
+        }
+        Ok(())
     }
 }

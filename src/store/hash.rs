@@ -17,6 +17,16 @@ impl Hash {
         &self.0
     }
 
+    /// A hash from its bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A hash from its 64 hexadecimal digits.
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(Self::from)
+    }
+
     /// The hash as 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::files::{self, FileError};
-use super::hash::Hash;
+use super::hash::{self, Hash};
 
 /// One invocation of `run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,8 +36,10 @@ pub struct Run {
     pub host: String,
     /// The commit of the experiment's repository.
     pub commit: Option<String>,
-    /// Key by node name, of every node that has a result.
-    pub nodes: BTreeMap<String, Hash>,
+    /// Whether files of that repository differ from the commit.
+    pub dirty: Option<bool>,
+    /// The set of its results: keys by node name, of every node that has one.
+    pub set: Option<Hash>,
 }
 
 /// How a run ended.
@@ -63,7 +65,33 @@ impl Store {
     /// Writes the record of a run.
     pub fn write_run(&self, run: &Run) -> Result<(), FileError> {
         let text = serde_json::to_vec_pretty(run).expect("a run is plain data");
-        files::write_atomic(&self.run_folder(&run.id).join("run.json"), &text)
+        files::replace(&self.run_folder(&run.id).join("run.json"), &text)
+    }
+
+    fn set_path(&self, hash: &Hash) -> PathBuf {
+        self.root().join("sets").join(hash.to_hex())
+    }
+
+    /// Writes a set of results, keys by node name; runs with the same results share one.
+    pub fn write_set(&self, nodes: &BTreeMap<String, Hash>) -> Result<Hash, FileError> {
+        let text = serde_json::to_vec(nodes).expect("a set is plain data");
+        let hash = hash::bytes(&text);
+        let path = self.set_path(&hash);
+        if self.read_set(&hash).is_none() {
+            files::replace(&path, &text)?;
+        }
+        Ok(hash)
+    }
+
+    /// Reads a set of results; `None` where it is damaged or not there.
+    pub fn read_set(&self, hash: &Hash) -> Option<BTreeMap<String, Hash>> {
+        let text = files::read(&self.set_path(hash)).ok()?;
+        (hash::bytes(&text) == *hash).then(|| serde_json::from_slice(&text).ok()).flatten()
+    }
+
+    /// The results of a run.
+    pub fn results_of(&self, run: &Run) -> BTreeMap<String, Hash> {
+        run.set.and_then(|set| self.read_set(&set)).unwrap_or_default()
     }
 
     /// Reads the records of past runs, newest first; those that cannot be read are left out.

@@ -98,6 +98,7 @@ impl Display for Bars<'_> {
                 self.end(*node, &line);
             }
             Event::Skipped(nodes) => self.total.inc(nodes.len() as u64),
+            Event::Notice(words) => drop(self.screen.println(words)),
             Event::Interrupting => drop(self.screen.println(INTERRUPTING)),
         }
     }

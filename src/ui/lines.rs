@@ -52,6 +52,7 @@ impl Display for Lines<'_> {
                 };
                 self.say("skipped ", nodes[0], &more);
             }
+            Event::Notice(words) => drop(writeln!(io::stderr(), "{words}")),
             Event::Interrupting => drop(writeln!(io::stderr(), "{INTERRUPTING}")),
         }
     }

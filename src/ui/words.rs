@@ -56,6 +56,12 @@ pub fn failure(node: &str, failure: &Failure) -> String {
     text
 }
 
+/// A commit, with `+` where files differ from it.
+pub fn commit(commit: Option<&str>, dirty: Option<bool>) -> String {
+    let changed = if dirty == Some(true) { "+" } else { "" };
+    commit.map_or("none".to_owned(), |commit| format!("{commit}{changed}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
