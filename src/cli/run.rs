@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, reports, say, settled};
+use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::executor::Processes;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
@@ -39,7 +39,7 @@ pub struct RunArgs {
 }
 
 /// Runs an experiment.
-pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let since = Instant::now();
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let fingerprint = settled::fingerprint(&args.experiment, &workspace);
