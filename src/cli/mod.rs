@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+pub mod cache;
 pub mod check;
 pub mod error;
 pub mod graph;
@@ -60,6 +61,9 @@ enum Command {
     Show(show::ShowArgs),
     /// List past runs
     Log(log::LogArgs),
+    /// Verify, clean and share cached results
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// List the kinds of stages, or explain one
     Kinds(kinds::KindsArgs),
     /// Print the JSON Schema of experiment files, for editors
@@ -92,6 +96,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
         Command::Log(args) => log::log(&args, cache),
+        Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),
         Command::Worker => worker::worker(),

@@ -52,7 +52,8 @@ impl Known {
     }
 }
 
-fn now() -> i128 {
+/// The time, in nanoseconds since 1970.
+pub(super) fn now() -> i128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 trusts nothing.
     since.map_or(i128::MIN, |time| time.as_nanos() as i128)
@@ -61,14 +62,13 @@ fn now() -> i128 {
 impl Stamps {
     /// Reads what is remembered in a file; one that is damaged or not there counts as empty.
     pub fn open(path: &Path) -> Self {
-        let read = || {
-            let text = files::read(path).ok()?;
-            let (check, body) = text.split_at_checked(64)?;
-            let whole = hash::bytes(body).to_hex().as_bytes() == check;
-            whole.then(|| serde_json::from_slice::<Vec<(PathBuf, Known)>>(body).ok()).flatten()
-        };
-        let known = read().unwrap_or_default().into_iter().collect();
+        let known = read(path).unwrap_or_default().into_iter().collect();
         Self { path: Some(path.to_path_buf()), known, changed: false }
+    }
+
+    /// Whether a file holds what was remembered in it.
+    pub fn is_sound(path: &Path) -> bool {
+        read(path).is_some()
     }
 
     /// Hashes a file or folder as [`hash::data`] does.
@@ -119,6 +119,13 @@ impl Stamps {
         self.changed = false;
         Ok(())
     }
+}
+
+fn read(path: &Path) -> Option<Vec<(PathBuf, Known)>> {
+    let text = files::read(path).ok()?;
+    let (check, body) = text.split_at_checked(64)?;
+    let whole = hash::bytes(body).to_hex().as_bytes() == check;
+    whole.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 fn has_folder(path: &Path) -> bool {
