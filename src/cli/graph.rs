@@ -1,12 +1,11 @@
 //! `wavecrest graph`: the graph as Mermaid or DOT, one box a stage or one a node, cached ones marked.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, print};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::status::{Status, survey};
 use crate::plan::Plan;
 
@@ -30,7 +29,7 @@ enum Format {
 }
 
 /// Prints the graph of an experiment.
-pub fn graph(args: &GraphArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn graph(args: &GraphArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;

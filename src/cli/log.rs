@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::workspace::Workspace;
-use super::{CliError, print};
+use super::{CacheArgs, CliError, print};
 use crate::store::runs::{Outcome, Run};
 use crate::ui::words;
 
@@ -21,7 +21,7 @@ pub struct LogArgs {
 }
 
 /// Lists past runs.
-pub fn log(args: &LogArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn log(args: &LogArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(Path::new("."), cache)?;
     let mut runs = workspace.store.runs()?;
     runs.truncate(args.limit);

@@ -29,9 +29,19 @@ pub use error::CliError;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+/// Where results are kept, and where they may be found besides.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CacheArgs {
     /// Folder of cached results [default: `cache` beside the nearest Cargo.toml or `cache` above FILE]
     #[arg(long, global = true, value_name = "FOLDER")]
     cache: Option<PathBuf>,
+    /// Take results from this cache too, and write nothing to it; may be repeated
+    #[arg(long, global = true, value_name = "FOLDER")]
+    cache_from: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +83,7 @@ pub struct ExperimentArgs {
 
 /// Runs a command.
 pub fn dispatch(cli: Cli) -> Result<(), CliError> {
-    let cache = cli.cache.as_deref();
+    let cache = &cli.cache;
     match cli.command {
         Command::Run(args) => run::run(&args, cache),
         Command::Check(args) => check::check(&args, cache),

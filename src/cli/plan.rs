@@ -1,13 +1,12 @@
 //! `wavecrest plan`: what would run and why, what is cached.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, print};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::status::{Status, contents, survey};
 use crate::plan::Plan;
@@ -26,7 +25,7 @@ pub struct PlanArgs {
 }
 
 /// Shows the plan of an experiment.
-pub fn plan(args: &PlanArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn plan(args: &PlanArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, sources) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, reports, say, settled};
+use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::executor::Processes;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
@@ -39,7 +39,7 @@ pub struct RunArgs {
 }
 
 /// Runs an experiment.
-pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let since = Instant::now();
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let fingerprint = settled::fingerprint(&args.experiment, &workspace);
@@ -143,11 +143,13 @@ fn cores() -> usize {
 }
 
 fn begin(args: &RunArgs, experiment: &str) -> Run {
-    let now = Timestamp::now();
+    let (now, host) = (Timestamp::now(), host());
+    let id = format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id());
     let layers =
         Overlays { profile: args.experiment.profile.clone(), set: args.experiment.set.clone() };
     Run {
-        id: format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id()),
+        owner: Some(Owner::this(&host, &id)),
+        id,
         experiment: experiment.to_owned(),
         file: args.experiment.file.display().to_string(),
         overlays: layers.words(),
@@ -157,7 +159,7 @@ fn begin(args: &RunArgs, experiment: &str) -> Run {
         computed: 0,
         cached: 0,
         failed: 0,
-        host: host(),
+        host,
         commit: None,
         dirty: None,
         set: None,
@@ -211,7 +213,8 @@ fn conclude(
     Err(CliError::Failed(text))
 }
 
-fn host() -> String {
+/// The name of this machine.
+pub fn host() -> String {
     let name = crate::store::files::read_text("/proc/sys/kernel/hostname".as_ref());
     name.map_or("unknown".to_owned(), |name| name.trim().to_owned())
 }

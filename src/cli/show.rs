@@ -1,12 +1,10 @@
 //! `wavecrest show`: one result, what made it and what it is.
 
-use std::path::Path;
-
 use clap::Args;
 use serde_json::Value as Json;
 
 use super::workspace::{Workspace, node, planned};
-use super::{CliError, ExperimentArgs, print};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::parameter::{INPUT, PATH, SEED};
 use crate::engine::status::{Status, survey};
@@ -27,7 +25,7 @@ pub struct ShowArgs {
 }
 
 /// Shows one result.
-pub fn show(args: &ShowArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn show(args: &ShowArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;

@@ -1,13 +1,12 @@
 //! `wavecrest table`: tables in the terminal, from cached results.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::reports::{self, Gathered};
 use super::workspace::{Workspace, planned};
-use super::{CliError, ExperimentArgs, print};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::status::survey;
 use crate::report::{tables, terminal};
 use crate::spec::suggest;
@@ -23,7 +22,7 @@ pub struct TableArgs {
 }
 
 /// Prints tables.
-pub fn table(args: &TableArgs, cache: Option<&Path>) -> Result<(), CliError> {
+pub fn table(args: &TableArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let records: Vec<Option<Arc<Summary>>> = survey(&plan.graph, &workspace.store)?

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CliError, ExperimentArgs};
+use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
 use crate::plan::{self, Plan};
 use crate::spec::experiment::{Overlays, load};
@@ -37,16 +37,29 @@ pub struct Workspace {
 impl Workspace {
     /// Finds the workspace of a file or folder: `cache` and `reports` beside the nearest `cache` or Cargo.toml above it.
     ///
-    /// `--cache` names another cache, which several projects may share; their reports stay their own.
-    pub fn of(place: &Path, cache: Option<&Path>) -> Result<Self, CliError> {
+    /// `--cache` names another cache, which several projects may share; their reports stay their own. Results are also
+    /// taken from the caches that `--cache-from` names.
+    pub fn of(place: &Path, cache: &CacheArgs) -> Result<Self, CliError> {
         let place = files::absolute(place)?;
         let marks = |f: &&Path| f.join("cache").is_dir() || f.join("Cargo.toml").is_file();
         let here = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
         let above = here.into_iter().flat_map(Path::ancestors).find(marks);
         let root = above.or(here).unwrap_or(Path::new("."));
-        let store = Store::open(cache.unwrap_or(&root.join("cache")))?;
+        let own = Store::open(cache.cache.as_deref().unwrap_or(&root.join("cache")))?;
+        let lower = cache.cache_from.iter().map(|path| existing(path));
+        let store = own.over(lower.collect::<Result<_, _>>()?);
         Ok(Self { store, reports: root.join("reports") })
     }
+}
+
+/// Opens a cache that has to be there already, to read from it.
+pub fn existing(path: &Path) -> Result<Store, CliError> {
+    let store = Store::read_only(path)?;
+    if store.root().is_dir() {
+        return Ok(store);
+    }
+    let hint = "a cache is a folder that holds `v1`";
+    Err(CliError::Usage(format!("there is no cache in {}\n  hint: {hint}", path.display())))
 }
 
 /// Finds the node that a name, or the beginning of a key, stands for.

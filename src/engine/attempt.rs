@@ -13,7 +13,7 @@ use super::graph::{Graph, Link, NodeId};
 use super::run::Options;
 use super::status::contents;
 use crate::store::record::{self, Log, Provenance};
-use crate::store::{Hash, Record, Store, Summary, hash};
+use crate::store::{FileRecord, Hash, Record, Store, Summary, hash};
 
 /// A node being computed.
 pub struct Attempt {
@@ -42,8 +42,9 @@ pub fn prepare(
     for (from, link) in graph.inputs(id) {
         let artifact = artifact(from, link, known);
         let bound = Bound { kind: artifact.kind.clone(), files: store.locate(artifact) };
+        let place = |file: &FileRecord| (file.hash, bound.files.0[&file.path].clone());
+        objects.extend(artifact.files.iter().map(place));
         inputs.insert(link.edge.clone(), bound);
-        objects.extend(artifact.files.iter().map(|file| file.hash));
     }
     // Named by stage and key: the name of an instance may be long, and may hold what a file's name cannot.
     let log = store.run_folder(&options.run).join(log_name(&node.stage, key));

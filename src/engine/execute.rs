@@ -15,7 +15,7 @@ use super::kind::Registry;
 use super::parameter::PATH;
 use super::stage::Outputs;
 use crate::store::files::FileError;
-use crate::store::{ArtifactRecord, Hash, Store, files};
+use crate::store::{ArtifactRecord, Hash, Store, files, hash};
 
 /// Everything a worker needs to compute one node: paths, never tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,8 +30,8 @@ pub struct Job {
     pub parameters: Json,
     /// Where each edge's artifact lies.
     pub inputs: BTreeMap<String, Bound>,
-    /// The objects that they consist of.
-    pub objects: Vec<Hash>,
+    /// The objects that they consist of, and where each lies.
+    pub objects: Vec<(Hash, PathBuf)>,
     /// The cache folder.
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
@@ -85,8 +85,8 @@ fn compute(
         .filter(|kind| kind.version == job.version)
         .ok_or_else(|| anyhow::anyhow!("this worker does not know {} {}", job.kind, job.version))?;
     let store = Store::open(&job.cache)?;
-    let damaged: Vec<Hash> =
-        job.objects.iter().filter(|object| !store.is_sound(object)).copied().collect();
+    let damaged = job.objects.iter().filter(|(object, path)| !hash::is(path, object));
+    let damaged: Vec<Hash> = damaged.map(|(object, _)| *object).collect();
     anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
     let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;

@@ -171,11 +171,15 @@ impl Walk<'_> {
     /// Gives each node its key: a hit is done at once, a miss has to run.
     fn resolve(&mut self, nodes: Vec<NodeId>) {
         let mut queue = VecDeque::from(nodes);
+        let mut hits = Vec::new();
         while let Some(id) = queue.pop_front() {
             let key = identity(self.graph, id, &|d| self.results.records[d.index()].as_ref());
             self.keys[id.index()] = Some(key);
             match self.look_up(id, &key) {
-                Ok(Some(result)) => queue.extend(self.take(id, result)),
+                Ok(Some(result)) => {
+                    hits.push(key);
+                    queue.extend(self.take(id, result));
+                }
                 Ok(None) => match self.by_key.get_mut(&key) {
                     Some(same) => same.push(id),
                     None => {
@@ -185,6 +189,10 @@ impl Walk<'_> {
                 },
                 Err(failure) => self.fail(id, failure),
             }
+        }
+        if !hits.is_empty() {
+            // Only a cleaning at the same time reads it; what that takes away is computed again.
+            drop(self.store.note_hits(&self.options.run, &hits));
         }
         self.pass_on_notices();
     }

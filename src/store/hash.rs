@@ -75,6 +75,29 @@ pub fn file(path: &Path) -> Result<(Hash, u64), FileError> {
     Ok((hasher.finalize().into(), hasher.count()))
 }
 
+/// Hashes a file by reading it: where the disk cannot be read that is an error, and not the end of the process as it is
+/// for a file that is mapped. `done` is told of each piece.
+pub fn by_reading(path: &Path, done: &dyn Fn(u64)) -> Result<(Hash, u64), FileError> {
+    let mut hasher = blake3::Hasher::new();
+    files::read_pieces(path, &mut |piece| {
+        if piece.len() >= PARALLEL {
+            hasher.update_rayon(piece);
+        } else {
+            hasher.update(piece);
+        }
+        done(piece.len() as u64);
+    })?;
+    Ok((hasher.finalize().into(), hasher.count()))
+}
+
+/// Pieces of at least so many bytes are hashed on several threads.
+const PARALLEL: usize = 1 << 20;
+
+/// Whether a file can be read and has a hash.
+pub fn is(path: &Path, hash: &Hash) -> bool {
+    by_reading(path, &|_| ()).is_ok_and(|(found, _)| found == *hash)
+}
+
 /// Hashes user data: a file by its bytes, a folder by the sorted paths, lengths and hashes of its files.
 pub fn data(path: &Path) -> Result<Hash, FileError> {
     if !path.is_dir() {

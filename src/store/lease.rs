@@ -49,7 +49,7 @@ impl Owner {
     }
 
     /// Whether the process is known to be gone: only its own host can tell.
-    fn is_gone(&self, here: &str) -> bool {
+    pub fn is_gone(&self, here: &str) -> bool {
         self.host == here && started(self.process) != self.since
     }
 }

@@ -16,6 +16,8 @@
 //! A record is complete or does not exist: objects are written and synced first, the record is renamed into place
 //! last. Everything that touches the disk goes through [`files`].
 
+#[cfg(test)]
+pub(crate) mod bench;
 pub mod files;
 pub mod hash;
 pub mod index;
@@ -25,15 +27,15 @@ pub mod runs;
 pub mod scratch;
 pub mod settled;
 pub mod stamps;
+pub mod tiers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 
-use files::FileError;
+use files::{FileError, Stamp};
 pub use hash::Hash;
 use index::Index;
-use record::Unreadable;
 pub use record::{ArtifactRecord, FileRecord, Files, Record, Summary};
 use stamps::Stamps;
 
@@ -42,6 +44,10 @@ use stamps::Stamps;
 pub struct Store {
     cache: PathBuf,
     root: PathBuf,
+    /// Nothing is ever written to it.
+    read_only: bool,
+    /// Stores to read from what is lacking here.
+    lower: Vec<Self>,
     shared: Arc<Shared>,
 }
 
@@ -51,6 +57,8 @@ struct Shared {
     index: OnceLock<Mutex<Index>>,
     /// What was found damaged, in words that nobody has been told yet.
     notices: Mutex<Vec<String>>,
+    /// Damaged files that stay where they are, as they were found.
+    bad: RwLock<BTreeMap<PathBuf, Stamp>>,
 }
 
 /// Names the folder of the store's format.
@@ -73,7 +81,7 @@ impl Store {
     pub fn open(cache: &Path) -> Result<Self, FileError> {
         let cache = files::absolute(cache)?;
         let root = cache.join(FORMAT);
-        Ok(Self { cache, root, shared: Arc::default() })
+        Ok(Self { cache, root, read_only: false, lower: Vec::new(), shared: Arc::default() })
     }
 
     /// The cache folder that it was opened under.
@@ -91,8 +99,8 @@ impl Store {
         Stamps::open(&self.root.join("stamps"))
     }
 
-    /// Where an object lies, whether or not it is there.
-    pub fn object(&self, hash: &Hash) -> PathBuf {
+    /// Where an object lies in this very store, whether or not it is there.
+    fn object_here(&self, hash: &Hash) -> PathBuf {
         self.sharded("objects", hash, "")
     }
 
@@ -114,85 +122,8 @@ impl Store {
         index.lock().expect("no holder of this lock panics")
     }
 
-    /// Finds the result of a key. One whose record cannot be read, or whose objects are gone without being meant to,
-    /// is no result.
-    pub fn find(&self, key: &Hash) -> Result<Option<Summary>, NewerFormat> {
-        let known = self.index().get(key).filter(|_| self.has_record(key));
-        let found = match known {
-            Some(summary) => Some(summary),
-            None => self.record(key)?.map(|record| {
-                let summary = record.summary();
-                self.index().note(&summary);
-                summary
-            }),
-        };
-        Ok(found.filter(|summary| summary.dropped || self.holds(summary)))
-    }
-
-    /// Reads the record of a key; one that is damaged is put aside.
-    pub fn record(&self, key: &Hash) -> Result<Option<Record>, NewerFormat> {
-        let path = self.record_path(key);
-        let Ok(bytes) = files::read(&path) else { return Ok(None) };
-        match Record::from_bytes(&bytes) {
-            Ok(record) if record.key == *key => Ok(Some(record)),
-            Err(Unreadable::Newer(format)) => Err(NewerFormat { path, format }),
-            Err(Unreadable::Older) => Ok(None),
-            Ok(_) | Err(Unreadable::Damaged) => {
-                self.put_aside(&path, "record");
-                Ok(None)
-            }
-        }
-    }
-
-    fn has_record(&self, key: &Hash) -> bool {
-        files::length(&self.record_path(key)).is_ok_and(|len| len > 0)
-    }
-
-    /// Whether every object of a result is there, as far as its length tells.
-    pub fn holds(&self, summary: &Summary) -> bool {
-        summary.files().all(|file| self.has(&file.hash, file.len))
-    }
-
-    /// Whether an object is there, as far as its length tells.
-    pub fn has(&self, hash: &Hash, len: u64) -> bool {
-        files::length(&self.object(hash)).is_ok_and(|found| found == len)
-    }
-
-    /// Whether the bytes of an object are what its name says; reads them all.
-    pub fn is_sound(&self, hash: &Hash) -> bool {
-        hash::file(&self.object(hash)).is_ok_and(|(found, _)| found == *hash)
-    }
-
-    /// Puts an object aside that is not what its name says; it is there for people to look at, and counts as missing.
-    pub fn quarantine(&self, hash: &Hash) {
-        self.put_aside(&self.object(hash), "object");
-    }
-
-    fn put_aside(&self, path: &Path, what: &str) {
-        let name = path.file_name().expect("a file of the store has a name");
-        let aside = self.root.join("quarantine").join(name);
-        let moved = aside
-            .parent()
-            .map_or(Ok(()), files::make_folder)
-            .and_then(|()| files::rename_if_there(path, &aside));
-        let words = match moved {
-            Ok(true) => {
-                format!("the {what} {} was damaged: {}", shown(path), "put aside in quarantine/")
-            }
-            // Another process was first, or it was missing rather than damaged.
-            Ok(false) => return,
-            Err(error) => format!("the {what} {} is damaged and stays there: {error}", shown(path)),
-        };
-        self.notices().push(words);
-    }
-
     fn notices(&self) -> MutexGuard<'_, Vec<String>> {
         self.shared.notices.lock().expect("no holder of this lock panics")
-    }
-
-    /// What was found damaged since the last call, in words.
-    pub fn take_notices(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notices())
     }
 
     /// Moves the files of a folder into the store and yields the artifact that they make. They are safe from a power
@@ -209,8 +140,10 @@ impl Store {
     pub fn take_file(&self, folder: &Path, path: String) -> Result<FileRecord, FileError> {
         let full = folder.join(&path);
         let (hash, len) = hash::file(&full)?;
-        let object = self.object(&hash);
-        if self.has(&hash, len) && self.is_sound(&hash) {
+        let object = self.object_here(&hash);
+        // Touched, so that a cleaning under way sees that it is wanted; where that cannot be done it is replaced.
+        let is_there = self.has_here(&hash, len) && hash::is(&object, &hash);
+        if is_there && files::touch(&object).is_ok_and(|touched| touched) {
             files::remove(&full)?;
         } else {
             files::settle(&full, &object)?;
@@ -256,16 +189,4 @@ impl Store {
     pub fn results(&self) -> Vec<Summary> {
         self.index().all()
     }
-
-    /// Where the files of an artifact are to be read.
-    pub fn locate(&self, artifact: &ArtifactRecord) -> Files {
-        let place = |f: &FileRecord| (f.path.clone(), self.object(&f.hash));
-        Files(artifact.files.iter().map(place).collect::<BTreeMap<_, _>>())
-    }
-}
-
-/// The end of a path, as people quote it.
-fn shown(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.chars().take(12).collect()
 }

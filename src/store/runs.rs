@@ -1,6 +1,6 @@
 //! Records of runs: one folder an invocation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::files::{self, FileError};
 use super::hash::{self, Hash};
+use super::lease::Owner;
 
 /// One invocation of `run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Run {
     pub failed: usize,
     /// The machine.
     pub host: String,
+    /// The process, as others can tell whether it is still there.
+    #[serde(default)]
+    pub owner: Option<Owner>,
     /// The commit of the experiment's repository.
     pub commit: Option<String>,
     /// Whether files of that repository differ from the commit.
@@ -65,7 +69,28 @@ impl Store {
     /// Writes the record of a run.
     pub fn write_run(&self, run: &Run) -> Result<(), FileError> {
         let text = serde_json::to_vec_pretty(run).expect("a run is plain data");
-        files::replace(&self.run_folder(&run.id).join("run.json"), &text)
+        files::replace(&self.run_folder(&run.id).join("run.json"), &text)?;
+        if run.outcome == Outcome::Unfinished {
+            return Ok(());
+        }
+        // From here on its set says what it has.
+        files::remove(&self.hits_path(&run.id))
+    }
+
+    fn hits_path(&self, run: &str) -> PathBuf {
+        self.run_folder(run).join("hits")
+    }
+
+    /// Adds to the results that a run under way has taken from the cache: a cleaning leaves them.
+    pub fn note_hits(&self, run: &str, keys: &[Hash]) -> Result<(), FileError> {
+        let lines: String = keys.iter().map(|key| key.to_hex() + "\n").collect();
+        files::append(&self.hits_path(run), lines.as_bytes())
+    }
+
+    /// The results that a run under way has taken from the cache.
+    pub fn hits(&self, run: &str) -> BTreeSet<Hash> {
+        let text = files::read(&self.hits_path(run)).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(Hash::from_hex).collect()
     }
 
     fn set_path(&self, hash: &Hash) -> PathBuf {

@@ -1,5 +1,6 @@
 //! A folder to work in, and commands run there with a bare environment.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,6 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_wavecrest");
 
 /// A folder with an experiment in it.
 pub(crate) struct Bench {
@@ -45,11 +49,44 @@ impl Bench {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wavecrest"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        let mut command = Command::new(PROGRAM);
+        self.prepare(command.args(arguments));
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        command.current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null());
-        command
+    }
+
+    /// Runs a command to its end, with a folder mounted so that nobody can write to it; `None` where this user may not
+    /// do that.
+    pub(crate) fn run_beside(&self, folder: &str, arguments: &[&str]) -> Option<Ended> {
+        const REFUSED: i32 = 199;
+        let script = format!(
+            "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" || exit {REFUSED}; exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-Urm", "sh", "-c", &script, folder, PROGRAM]).args(arguments);
+        self.prepare(&mut command);
+        let ended = command.output().map(Ended::of).ok();
+        let ended = ended.filter(|e| e.code != Some(REFUSED) && !e.stderr.starts_with("unshare"));
+        if ended.is_none() {
+            println!("SKIPPED: this user cannot mount a folder read-only in a namespace");
+        }
+        ended
+    }
+
+    /// Every file under a folder, with its bytes.
+    pub(crate) fn everything(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = files(&self.path(folder)).into_iter();
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    /// The objects of a cache.
+    pub(crate) fn objects(&self, cache: &str) -> Vec<PathBuf> {
+        files(&self.path(cache).join("v1/objects"))
     }
 
     /// Runs a command to its end.
@@ -106,6 +143,30 @@ impl Ended {
         };
         (number(" run"), number(" cached"))
     }
+}
+
+/// Every file under a folder, sorted; none where there is no folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Changes one bit in the middle of a file, in place.
+pub(crate) fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// Waits until a file is there, or fails after a while.

@@ -13,4 +13,5 @@ mod crashes;
 mod mistakes;
 mod reports;
 mod science;
+mod sharing;
 mod shipped;
