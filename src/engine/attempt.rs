@@ -58,6 +58,7 @@ pub fn prepare(
         cache: store.cache().to_path_buf(),
         scratch: options.scratch.clone(),
         threads,
+        small: node.kind.small,
         log: log.clone(),
     };
     let inputs = contents(graph, id, known);

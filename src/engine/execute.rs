@@ -38,6 +38,8 @@ pub struct Job {
     pub scratch: PathBuf,
     /// CPU threads.
     pub threads: usize,
+    /// Whether the worker may go on to another job afterwards.
+    pub small: bool,
     /// Where the log goes.
     pub log: PathBuf,
 }

@@ -83,16 +83,28 @@ impl Running for Flag {
     }
 }
 
-/// Runs each job in a child process of the same binary, whose threads are those of its slot.
+/// Runs jobs in child processes of the same binary, whose threads are those of their slots.
+///
+/// A worker that has computed a small job and left nothing behind waits for another of as many threads.
 pub struct Processes {
     program: PathBuf,
     environment: Vec<(String, String)>,
+    idle: Arc<Mutex<Vec<Worker>>>,
+}
+
+/// A child process, and both directions of the channel to it.
+struct Worker {
+    child: Child,
+    reader: UnixStream,
+    writer: Arc<Mutex<UnixStream>>,
+    threads: usize,
 }
 
 impl Processes {
     /// Workers of this very binary, even if the file at its path has been replaced since it started.
     pub fn of_this_program() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), environment: Vec::new() }
+        let program = PathBuf::from("/proc/self/exe");
+        Self { program, environment: Vec::new(), idle: Arc::default() }
     }
 
     /// Sets a variable in the environment of every worker.
@@ -105,18 +117,16 @@ impl Processes {
 
 impl Executor for Processes {
     fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
-        let log = job.log.clone();
-        match self.spawn(&job) {
-            Ok((mut child, reader, writer)) => {
-                let writer = Arc::new(Mutex::new(writer));
-                let handle = Channel(Some(Arc::clone(&writer)));
-                thread::spawn(move || {
-                    let ended = converse(id, job, reader, &writer, &reports);
-                    end_group(&child);
-                    let status = child.wait();
-                    let ended = ended.unwrap_or_else(|| Err(died(status, &log)));
-                    drop(reports.send((id, Report::Ended(ended))));
-                });
+        let waiting = if job.small { take_idle(&self.idle, job.threads) } else { None };
+        let worker = match waiting {
+            Some(worker) => Ok(worker),
+            None => self.spawn(&job),
+        };
+        match worker {
+            Ok(worker) => {
+                let handle = Channel(Some(Arc::clone(&worker.writer)));
+                let idle = Arc::clone(&self.idle);
+                thread::spawn(move || attend(id, &job, worker, &idle, &reports));
                 Box::new(handle)
             }
             Err(error) => {
@@ -129,11 +139,23 @@ impl Executor for Processes {
     }
 }
 
+/// Finds a worker that waits with that many threads and is alive.
+fn take_idle(idle: &Mutex<Vec<Worker>>, threads: usize) -> Option<Worker> {
+    let mut idle = idle.lock().expect("no holder of this lock panics");
+    loop {
+        let at = idle.iter().position(|worker| worker.threads == threads)?;
+        let mut worker = idle.swap_remove(at);
+        if matches!(worker.child.try_wait(), Ok(None)) {
+            return Some(worker);
+        }
+    }
+}
+
 impl Processes {
-    /// Starts a worker; yields it, and both directions of the channel to it.
-    fn spawn(&self, job: &Job) -> io::Result<(Child, UnixStream, UnixStream)> {
+    /// Starts a worker.
+    fn spawn(&self, job: &Job) -> io::Result<Worker> {
         let (ours, theirs) = UnixStream::pair()?;
-        let writer = ours.try_clone()?;
+        let writer = Arc::new(Mutex::new(ours.try_clone()?));
         let log: File = files::create(&job.log).map_err(io::Error::other)?;
         let child = Command::new(&self.program)
             .arg("worker")
@@ -144,8 +166,40 @@ impl Processes {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok((child, ours, writer))
+        let mut worker = Worker { child, reader: ours, writer, threads: job.threads };
+        if let Err(error) = greet(&mut worker.reader) {
+            end_group(&worker.child);
+            drop(worker.child.wait());
+            return Err(error);
+        }
+        Ok(worker)
     }
+}
+
+/// Hears who is speaking.
+fn greet(reader: &mut UnixStream) -> io::Result<()> {
+    match receive(reader)? {
+        Some(FromWorker::Hello { protocol: PROTOCOL, .. }) => Ok(()),
+        Some(other) => Err(io::Error::other(format!("it speaks another protocol: {other:?}"))),
+        None => Err(io::Error::other("it ended before it said a word")),
+    }
+}
+
+/// Has a worker compute a job, and keeps it for another or ends it.
+fn attend(id: NodeId, job: &Job, mut worker: Worker, idle: &Mutex<Vec<Worker>>, reports: &Reports) {
+    let said = converse(id, job, &mut worker, reports);
+    let ended = match said {
+        Some((ended, true)) => {
+            idle.lock().expect("no holder of this lock panics").push(worker);
+            ended
+        }
+        said => {
+            end_group(&worker.child);
+            let status = worker.child.wait();
+            said.map_or_else(|| Err(died(status, &job.log)), |(ended, _)| ended)
+        }
+    };
+    drop(reports.send((id, Report::Ended(ended))));
 }
 
 /// Waits for a worker to end, and ends what it has started and left behind. The worker leads its own process group.
@@ -159,37 +213,30 @@ fn end_group(child: &Child) {
     }
 }
 
-/// Sends the job and passes on what the worker says; `None` where it ends without a last word.
+/// Sends the job and passes on what the worker says, and whether it takes another; `None` where it ends without a last
+/// word.
 fn converse(
     id: NodeId,
-    job: Job,
-    mut reader: UnixStream,
-    writer: &Mutex<UnixStream>,
+    job: &Job,
+    worker: &mut Worker,
     reports: &Reports,
-) -> Option<Result<Produced, Failure>> {
-    let log = job.log.clone();
-    match receive(&mut reader) {
-        Ok(Some(FromWorker::Hello { protocol: PROTOCOL, .. })) => (),
-        Ok(Some(other)) => {
-            let message = format!("the worker speaks another protocol: {other:?}");
-            return Some(Err(Failure::new(FailureKind::Internal, message)));
-        }
-        Ok(None) | Err(_) => return None,
-    }
-    tell(writer, &ToWorker::Run(Box::new(job))).ok()?;
-    loop {
-        match receive(&mut reader).ok()?? {
+) -> Option<(Result<Produced, Failure>, bool)> {
+    tell(&worker.writer, &ToWorker::Run(Box::new(job.clone()))).ok()?;
+    let ended = loop {
+        match receive(&mut worker.reader).ok()?? {
             FromWorker::Progress { fraction, note } => {
                 drop(reports.send((id, Report::Progress { fraction, note })));
             }
-            FromWorker::Done(produced) => return Some(Ok(produced)),
+            FromWorker::Done(produced) => break Ok(produced),
             FromWorker::Failed(mut failure) => {
-                failure.log_tail = tail(&log);
-                return Some(Err(failure));
+                failure.log_tail = tail(&job.log);
+                break Err(failure);
             }
-            FromWorker::Hello { .. } => return None,
+            FromWorker::Hello { .. } | FromWorker::Idle => return None,
         }
-    }
+    };
+    let again = job.small && matches!(receive(&mut worker.reader), Ok(Some(FromWorker::Idle)));
+    Some((ended, again))
 }
 
 /// Sends a frame whole: the run may ask a worker to stop while its job is being sent.

@@ -45,6 +45,8 @@ pub struct Kind {
     pub version: u32,
     /// How equal two runs are.
     pub determinism: Determinism,
+    /// Whether one worker may compute several of them.
+    pub small: bool,
     /// Reads parameters as written.
     pub parse: fn(&Value) -> Result<Box<dyn AnyStage>, deserialize::Error>,
     /// Reads parameters as serialized.
@@ -59,6 +61,7 @@ impl Kind {
             name: S::KIND,
             version: S::VERSION,
             determinism: S::DETERMINISM,
+            small: S::SMALL,
             parse: |value| Ok(Box::new(from_value::<S>(value)?)),
             revive: |json| Ok(Box::new(serde_json::from_value::<S>(json)?)),
             schema: || {

@@ -9,7 +9,7 @@ use super::execute::{Job, Produced};
 use super::failure::Failure;
 
 /// The version of these frames.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 3;
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub enum FromWorker {
     Done(Produced),
     /// The node failed.
     Failed(Failure),
+    /// After one of the last two: the worker has left nothing behind and takes another job.
+    Idle,
 }
 
 /// What a worker is told.

@@ -19,6 +19,9 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'stat
     const VERSION: u32;
     /// How equal two runs of it are.
     const DETERMINISM: Determinism;
+    /// Whether one worker may compute several of them, one after the other: for kinds so small that a process of its
+    /// own would cost more than the work.
+    const SMALL: bool = false;
 
     /// Rules that the types cannot say.
     fn check(&self) -> Vec<Violation> {

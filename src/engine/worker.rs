@@ -7,62 +7,97 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use rustix::process::{Signal, kill_current_process_group};
+use rustix::io::Errno;
+use rustix::process::{
+    Signal, WaitId, WaitIdOptions, getpid, kill_current_process_group, set_child_subreaper, waitid,
+};
 
 use super::execute::{Job, execute};
 use super::failure::Failure;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
+use crate::store::files;
 
-/// Computes the one job that the coordinator sends.
+/// What the thread that listens and the one that computes have in common.
+#[derive(Default)]
+struct Flags {
+    /// The coordinator asks to stop.
+    cancel: AtomicBool,
+    /// A job is under way.
+    busy: AtomicBool,
+}
+
+/// Computes the jobs that the coordinator sends, one after the other, as long as they are small and leave nothing behind.
 pub fn serve(registry: Registry) -> io::Result<()> {
     let mut channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let program = env!("CARGO_PKG_VERSION").to_owned();
     send(&mut channel, &FromWorker::Hello { protocol: PROTOCOL, program })?;
-    match receive(&mut channel)? {
-        Some(ToWorker::Run(job)) => compute(&job, registry, channel),
-        // Asked to stop before there was anything to do.
-        Some(ToWorker::Cancel) => send(&mut channel, &FromWorker::Failed(Failure::interrupted())),
-        None => Ok(()),
+    // What a program leaves running becomes a child of this process, so that it is noticed.
+    set_child_subreaper(Some(getpid()))?;
+    let flags = Arc::new(Flags::default());
+    let (to_do, jobs) = mpsc::channel();
+    let (mut reader, theirs) = (channel.try_clone()?, Arc::clone(&flags));
+    thread::spawn(move || listen(&mut reader, &theirs, &to_do));
+    let channel = Mutex::new(channel);
+    let tell = |message: &FromWorker| {
+        send(&mut *channel.lock().expect("no holder of the channel panics"), message)
+    };
+    // Ends when the channel is closed between two jobs.
+    for job in jobs {
+        let job: Box<Job> = job;
+        take_log(&job)?;
+        // The coordinator may be gone; then the other thread ends this process.
+        let sink = |fraction, note| drop(tell(&FromWorker::Progress { fraction, note }));
+        let outcome = if flags.cancel.load(Ordering::Relaxed) {
+            // Asked to stop before there was anything to do.
+            Err(Failure::interrupted())
+        } else {
+            execute(&job, registry, &sink, &flags.cancel)
+        };
+        flags.busy.store(false, Ordering::SeqCst);
+        tell(&outcome.map_or_else(FromWorker::Failed, FromWorker::Done))?;
+        if !job.small || has_children() {
+            break;
+        }
+        tell(&FromWorker::Idle)?;
+    }
+    Ok(())
+}
+
+/// Hears what the coordinator says.
+fn listen(reader: &mut UnixStream, flags: &Flags, to_do: &mpsc::Sender<Box<Job>>) {
+    while let Ok(Some(message)) = receive(reader) {
+        match message {
+            ToWorker::Run(job) => {
+                flags.busy.store(true, Ordering::SeqCst);
+                // Nobody listens where the worker is about to end.
+                drop(to_do.send(job));
+            }
+            ToWorker::Cancel => flags.cancel.store(true, Ordering::Relaxed),
+        }
+    }
+    if flags.busy.load(Ordering::SeqCst) {
+        tracing::error!("the coordinator is gone; ending");
+        // With all that this worker has started: it leads a process group of its own.
+        let _ = kill_current_process_group(Signal::KILL);
+        process::abort();
     }
 }
 
-fn compute(job: &Job, registry: Registry, channel: UnixStream) -> io::Result<()> {
-    let cancel = AtomicBool::new(false);
-    let finished = AtomicBool::new(false);
-    let mut reader = channel.try_clone()?;
-    let writer = Mutex::new(channel);
-    let tell = |message: &FromWorker| {
-        let mut stream = writer.lock().expect("no holder of the channel panics");
-        send(&mut *stream, message)
-    };
-    // The coordinator may be gone; then the reader below ends this process.
-    let sink = |fraction, note| drop(tell(&FromWorker::Progress { fraction, note }));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while let Ok(Some(ToWorker::Cancel)) = receive(&mut reader) {
-                cancel.store(true, Ordering::Relaxed);
-            }
-            if !finished.load(Ordering::SeqCst) {
-                tracing::error!("the coordinator is gone; ending");
-                // With all that this worker has started: it leads a process group of its own.
-                let _ = kill_current_process_group(Signal::KILL);
-                process::abort();
-            }
-        });
-        let outcome = match execute(job, registry, &sink, &cancel) {
-            Ok(produced) => FromWorker::Done(produced),
-            Err(failure) => FromWorker::Failed(failure),
-        };
-        let sent = tell(&outcome);
-        finished.store(true, Ordering::SeqCst);
-        let stream = writer.lock().expect("no holder of the channel panics");
-        // Ends the reader's wait, so that the scope can end.
-        let closed = stream.shutdown(std::net::Shutdown::Both);
-        sent.and(closed)
-    })
+/// Has everything that is printed go to the log of a job.
+fn take_log(job: &Job) -> io::Result<()> {
+    let log = files::open_log(&job.log).map_err(io::Error::other)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
+/// Whether a process that the last job started is still there.
+fn has_children() -> bool {
+    let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, any), Err(Errno::CHILD))
 }

@@ -1,19 +1,20 @@
 //! The graph built: every instance of every stage, linked.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::parameters::{self, DataHashes};
 use super::placeholder::{Place, fill};
-
 use super::reports::{self, FigureEntry, TableEntry};
 use super::sweep::{self, Sweeps, stage_of};
 use crate::engine::graph::{Graph, Link, Node, NodeId};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
+use crate::spec::axes::Axis;
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, ValueKind, suggest};
 use crate::store::Hash;
 use crate::store::stamps::Stamps;
 
@@ -23,14 +24,32 @@ pub struct Plan {
     pub experiment: Experiment,
     /// Every node.
     pub graph: Graph,
-    /// Where each parameter of a node was written; indexed as the graph is.
-    pub origins: Vec<BTreeMap<String, Origin>>,
     /// The user's data that were read, each with its content.
     pub data: Vec<(PathBuf, Hash)>,
     /// The tables to write.
     pub tables: Vec<TableEntry>,
     /// The figures to write.
     pub figures: Vec<FigureEntry>,
+    /// Where the parameters of each node were written; indexed as the graph is.
+    written: Vec<Written>,
+}
+
+impl Plan {
+    /// Where a parameter of a node was written; none for one that was left at its default.
+    pub fn origin(&self, id: NodeId, parameter: &str) -> Option<Origin> {
+        let Written { stage, moved } = &self.written[id.index()];
+        let entries = self.experiment.stages[*stage].parameters.entries();
+        let at = entries.iter().position(|entry| entry.key == parameter)?;
+        Some(moved.as_ref().map_or(entries[at].value.origin, |moved| moved[at]))
+    }
+}
+
+/// Where the parameters of a node were written.
+struct Written {
+    /// The stage that it is an instance of.
+    stage: usize,
+    /// The origin of each parameter, where placeholders are filled with values that were written elsewhere.
+    moved: Option<Box<[Origin]>>,
 }
 
 /// More instances than this are refused.
@@ -43,32 +62,38 @@ pub fn build(
     stamps: &mut Stamps,
     errors: &mut Diagnostics,
 ) -> Option<Plan> {
+    let names = experiment.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
     let kinds = kinds(&experiment, registry, errors);
-    let sweeps = sweep::sweeps(&experiment, &kinds, errors);
-    if !few_enough(&sweeps, errors) {
+    let sweeps = sweep::sweeps(&experiment, &names, &kinds, errors);
+    if !few_enough(&names, &sweeps, errors) {
         return None;
     }
     let mut builder = Builder {
         experiment: &experiment,
+        names: &names,
         kinds: &kinds,
         sweeps: &sweeps,
         hashes: DataHashes::new(stamps),
         graph: Graph::default(),
-        origins: Vec::new(),
-        nodes: BTreeMap::new(),
+        written: Vec::new(),
+        first: Vec::new(),
+        nodes: Vec::new(),
         edges: Vec::new(),
     };
-    for stage in &experiment.stages {
+    for stage in 0..experiment.stages.len() {
         builder.instances(stage, errors);
     }
     builder.link(errors);
-    let Builder { graph, origins, hashes, .. } = builder;
+    let Builder { graph, written, hashes, .. } = builder;
     let data = hashes.found();
 
     let tables = reports::tables(&experiment, &graph, errors);
     let figures = reports::figures(&experiment, &graph, errors);
-    errors.is_empty().then_some(Plan { experiment, graph, origins, data, tables, figures })
+    errors.is_empty().then_some(Plan { experiment, graph, data, tables, figures, written })
 }
+
+/// The place of every stage among all, by its name.
+pub type Names<'a> = BTreeMap<&'a str, usize>;
 
 /// A kind that stages name, and its parameters.
 pub struct Known {
@@ -78,45 +103,38 @@ pub struct Known {
     pub fields: Rc<Vec<Field>>,
 }
 
-/// The kind of every stage that names one, by stage.
-pub type Kinds<'a> = BTreeMap<&'a str, Known>;
+/// The kind of every stage that names one; indexed as the stages are.
+pub type Kinds = Vec<Option<Known>>;
 
-fn kinds<'a>(
-    experiment: &'a Experiment,
-    registry: Registry,
-    errors: &mut Diagnostics,
-) -> Kinds<'a> {
-    let mut kinds = BTreeMap::new();
+fn kinds(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) -> Kinds {
     let mut described: BTreeMap<&str, Rc<Vec<Field>>> = BTreeMap::new();
-    for stage in &experiment.stages {
-        let Some((name, origin)) = &stage.kind else { continue };
-        match registry.get(name) {
-            Some(kind) => {
-                let fields = described.entry(kind.name).or_insert_with(|| Rc::new(kind.fields()));
-                kinds.insert(stage.name.as_str(), Known { kind, fields: Rc::clone(fields) });
-            }
-            None => {
-                let names = registry.0.iter().map(|k| k.name);
-                let message = format!("no kind is called `{name}`");
-                let hint = suggest::hint(name, "kinds", names);
-                errors.push(Diagnostic::at(*origin, message).hint(hint));
-            }
-        }
-    }
-    kinds
+    let known = |stage: &StageEntry| {
+        let (name, origin) = stage.kind.as_ref()?;
+        let Some(kind) = registry.get(name) else {
+            let names = registry.0.iter().map(|k| k.name);
+            let message = format!("no kind is called `{name}`");
+            let hint = suggest::hint(name, "kinds", names);
+            errors.push(Diagnostic::at(*origin, message).hint(hint));
+            return None;
+        };
+        let fields = described.entry(kind.name).or_insert_with(|| Rc::new(kind.fields()));
+        Some(Known { kind, fields: Rc::clone(fields) })
+    };
+    experiment.stages.iter().map(known).collect()
 }
 
-fn few_enough(sweeps: &Sweeps<'_>, errors: &mut Diagnostics) -> bool {
-    for (stage, axes) in sweeps {
-        let count = sweep::combinations(axes);
+fn few_enough(names: &Names<'_>, sweeps: &Sweeps<'_>, errors: &mut Diagnostics) -> bool {
+    for (name, stage) in names {
+        let sweep = &sweeps[*stage];
+        let count = sweep.instances();
         if count > MOST_NODES {
             let factors: Vec<String> =
-                axes.iter().map(|a| format!("{} {}", a.points.len(), a.name)).collect();
+                sweep.axes.iter().map(|a| format!("{} {}", a.points.len(), a.name)).collect();
             let message = format!(
-                "stage `{stage}` would have {count} instances ({}), more than {MOST_NODES}",
+                "stage `{name}` would have {count} instances ({}), more than {MOST_NODES}",
                 factors.join(" x ")
             );
-            errors.push(Diagnostic::at(axes[0].origin, message));
+            errors.push(Diagnostic::at(sweep.axes[0].origin, message));
             return false;
         }
     }
@@ -124,71 +142,66 @@ fn few_enough(sweeps: &Sweeps<'_>, errors: &mut Diagnostics) -> bool {
 }
 
 /// An edge to be checked, and linked, once every node is there.
-struct Pending {
+struct Pending<'a> {
     /// The node that it leads to; none where that has mistakes of its own.
     to: Option<NodeId>,
-    /// The place of that node on its axes.
-    point: Vec<(String, String)>,
-    edge: parameters::Edge,
-    origin: Origin,
+    stage: usize,
+    /// Which of the stage's instances.
+    instance: usize,
+    edge: parameters::Edge<'a>,
 }
 
 struct Builder<'a> {
     experiment: &'a Experiment,
-    kinds: &'a Kinds<'a>,
+    names: &'a Names<'a>,
+    kinds: &'a Kinds,
     sweeps: &'a Sweeps<'a>,
     hashes: DataHashes<'a>,
     graph: Graph,
-    origins: Vec<BTreeMap<String, Origin>>,
-    /// Node by stage and the labels of its point.
-    nodes: BTreeMap<(String, Vec<String>), NodeId>,
-    edges: Vec<Pending>,
+    written: Vec<Written>,
+    /// For each stage, where its instances begin in `nodes`.
+    first: Vec<usize>,
+    /// Every instance of every stage; none where it has mistakes.
+    nodes: Vec<Option<NodeId>>,
+    edges: Vec<Pending<'a>>,
 }
 
-impl Builder<'_> {
-    fn instances(&mut self, stage: &StageEntry, errors: &mut Diagnostics) {
-        let Some(Known { kind, fields }) = self.kinds.get(stage.name.as_str()) else { return };
-        for place in sweep::places(&self.sweeps[stage.name.as_str()]) {
-            self.instance(stage, kind, fields, &place, errors);
+impl<'a> Builder<'a> {
+    fn instances(&mut self, stage: usize, errors: &mut Diagnostics) {
+        self.first.push(self.nodes.len());
+        let Some(known) = &self.kinds[stage] else { return };
+        for instance in 0..self.sweeps[stage].instances() as usize {
+            let node = self.instance(stage, instance, known, errors);
+            self.nodes.push(node);
         }
     }
 
     fn instance(
         &mut self,
-        stage: &StageEntry,
-        kind: &'static Kind,
-        fields: &[Field],
-        place: &Place<'_>,
+        stage: usize,
+        instance: usize,
+        known: &'a Known,
         errors: &mut Diagnostics,
-    ) {
-        let (mut filled, mut left_out) = (Vec::new(), Vec::new());
-        for entry in &stage.parameters {
-            match fill(&entry.value, place) {
-                Ok(value) => filled.push(Entry { value, ..entry.clone() }),
-                Err(why) => {
-                    left_out.push(entry.key.as_str());
-                    if let Some(message) = why {
-                        errors.push(Diagnostic::at(entry.value.origin, message));
-                    }
-                }
-            }
-        }
-        let axes = &self.sweeps[stage.name.as_str()];
-        let point: Vec<(String, String)> =
-            axes.iter().map(|a| (a.name.clone(), place[a.name.as_str()].label.clone())).collect();
-        let (origins, texts) = parameters::origins(&filled);
-        let edges = parameters::edges(fields, &filled);
-        let parsed = parameters::parse(kind, fields, stage, filled, &left_out, errors);
+    ) -> Option<NodeId> {
+        let (entry, sweep) = (&self.experiment.stages[stage], &self.sweeps[stage]);
+        let place = sweep.place(instance);
+        let (mut table, left_out) = match sweep.holes {
+            true => filled(entry, &place, errors),
+            false => (Cow::Borrowed(&entry.parameters), Vec::new()),
+        };
+        let edges = parameters::edges(&known.fields, &table);
+        let parsed =
+            parameters::parse(known.kind, &known.fields, entry, &mut table, &left_out, errors);
         let to = parsed.map(|parsed| {
-            self.origins.push(origins);
-            self.node(stage, kind, parsed.as_ref(), point.clone(), &texts, errors)
+            let origin = |entry: &Entry| entry.value.origin;
+            let moved = sweep.holes.then(|| table.entries().iter().map(origin).collect());
+            self.written.push(Written { stage, moved });
+            let point = |axis: &&Axis| (axis.name.clone(), place[axis.name.as_str()].label.clone());
+            let point = sweep.axes.iter().map(point).collect();
+            self.node(entry, known.kind, parsed.as_ref(), point, &table, errors)
         });
-        self.edges.extend(edges.into_iter().map(|(edge, origin)| Pending {
-            to,
-            point: point.clone(),
-            edge,
-            origin,
-        }));
+        self.edges.extend(edges.into_iter().map(|edge| Pending { to, stage, instance, edge }));
+        to
     }
 
     fn node(
@@ -197,18 +210,16 @@ impl Builder<'_> {
         kind: &'static Kind,
         parsed: &dyn AnyStage,
         point: Vec<(String, String)>,
-        texts: &BTreeMap<String, Origin>,
+        table: &Value,
         errors: &mut Diagnostics,
     ) -> NodeId {
-        let at = |text: &str| texts.get(text).copied().unwrap_or(stage.origin);
         let mut resolved = parsed.parameters();
         let (seed, folder) = (self.experiment.seed, &self.experiment.folder);
         parameters::resolve(&mut resolved, seed, folder, &mut self.hashes, &mut |text, message| {
-            errors
-                .push(Diagnostic::at(at(text), message).hint("paths start at the experiment file"));
+            let at = parameters::origin_of(table, text).unwrap_or(stage.origin);
+            errors.push(Diagnostic::at(at, message).hint("paths start at the experiment file"));
         });
-        let labels = point.iter().map(|(_, label)| label.clone()).collect();
-        let id = self.graph.add(Node {
+        self.graph.add(Node {
             name: name(&stage.name, &point),
             stage: stage.name.clone(),
             point,
@@ -216,50 +227,39 @@ impl Builder<'_> {
             parameters: resolved,
             outputs: parsed.outputs(),
             threads: stage.resources.cpu,
-        });
-        self.nodes.insert((stage.name.clone(), labels), id);
-        id
+        })
     }
 
     fn link(&mut self, errors: &mut Diagnostics) {
-        for Pending { to, point, edge, origin } in std::mem::take(&mut self.edges) {
-            match self.source(&point, &edge) {
+        for pending in std::mem::take(&mut self.edges) {
+            match self.source(&pending) {
                 Ok(Some((from, output))) => {
-                    if let Some(to) = to {
-                        self.graph.link(from, to, Link { edge: edge.text, output });
+                    if let Some(to) = pending.to {
+                        self.graph.link(from, to, Link { edge: pending.edge.text, output });
                     }
                 }
                 // The target has mistakes of its own, reported already.
                 Ok(None) => (),
                 Err((message, hint)) => {
-                    errors.push(Diagnostic { message, origin: Some(origin), hint });
+                    errors.push(Diagnostic { message, origin: Some(pending.edge.origin), hint });
                 }
             }
         }
     }
 
     /// Finds the node and the output that an edge takes.
-    fn source(
-        &self,
-        point: &[(String, String)],
-        edge: &parameters::Edge,
-    ) -> Result<Option<(NodeId, String)>, Refusal> {
+    fn source(&self, pending: &Pending<'_>) -> Result<Option<(NodeId, String)>, Refusal> {
+        let edge = &pending.edge;
         let stage = stage_of(&edge.text).unwrap_or_default();
-        let Some(axes) = self.sweeps.get(stage) else {
+        let Some(&from) = self.names.get(stage) else {
             let names = self.experiment.stages.iter().map(|s| s.name.as_str());
             let hint = suggest::hint(stage, "stages", names);
             return Err((format!("no stage is called `{stage}`"), Some(hint)));
         };
-        let point: BTreeMap<&str, &str> =
-            point.iter().map(|(axis, label)| (axis.as_str(), label.as_str())).collect();
-        let label = |axis: &&crate::spec::axes::Axis| {
-            point.get(axis.name.as_str()).map(|label| (*label).to_owned())
-        };
-        let Some(labels) = axes.iter().map(label).collect::<Option<Vec<_>>>() else {
-            return Ok(None);
-        };
-        let Some(from) = self.nodes.get(&(stage.to_owned(), labels)) else { return Ok(None) };
-        let outputs = &self.graph.node(*from).outputs;
+        let instance = self.sweeps[pending.stage].project(pending.instance, &self.sweeps[from]);
+        let node = |instance: usize| *self.nodes[self.first[from]..].get(instance)?;
+        let Some(from) = instance.and_then(node) else { return Ok(None) };
+        let outputs = &self.graph.node(from).outputs;
         let named = edge.text.split_once('.').map(|(_, output)| output.to_owned());
         let output = named.or_else(|| outputs.main.clone());
         let listed = || outputs.types.keys().map(String::as_str);
@@ -277,8 +277,33 @@ impl Builder<'_> {
             let message = format!("`{}` is of type {kind}; this input takes {wanted}", edge.text);
             return Err((message, None));
         }
-        Ok(Some((*from, output)))
+        Ok(Some((from, output)))
     }
+}
+
+/// Fills the placeholders in a stage's parameters; those where that fails are left out, and named.
+fn filled<'a>(
+    stage: &'a StageEntry,
+    place: &Place<'_>,
+    errors: &mut Diagnostics,
+) -> (Cow<'a, Value>, Vec<&'a str>) {
+    let (mut entries, mut left_out) = (Vec::new(), Vec::new());
+    for entry in stage.parameters.entries() {
+        match fill(&entry.value, place) {
+            Ok(value) => {
+                let (key, key_origin) = (entry.key.clone(), entry.key_origin);
+                entries.push(Entry { key, key_origin, value });
+            }
+            Err(why) => {
+                left_out.push(entry.key.as_str());
+                if let Some(message) = why {
+                    errors.push(Diagnostic::at(entry.value.origin, message));
+                }
+            }
+        }
+    }
+    let kind = ValueKind::Table(entries);
+    (Cow::Owned(Value { kind, origin: stage.parameters.origin }), left_out)
 }
 
 /// What is wrong with an edge, and what to do about it.

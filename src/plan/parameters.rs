@@ -1,5 +1,6 @@
 //! One instance's parameters: from filled values to a typed stage, every mistake reported.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,28 +14,28 @@ use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
 use crate::store::stamps::Stamps;
 use crate::store::{Hash, files};
 
-/// Reads the parameters of an instance; all that is wrong with them goes to `errors`. Those in `left_out` have mistakes
-/// that are reported already.
+/// Reads the parameters of an instance; all that is wrong with them goes to `errors`, and is taken out of the table.
+/// Those in `left_out` have mistakes that are reported already.
 pub fn parse(
     kind: &Kind,
     fields: &[Field],
     stage: &StageEntry,
-    filled: Vec<Entry>,
+    table: &mut Cow<'_, Value>,
     left_out: &[&str],
     errors: &mut Diagnostics,
 ) -> Option<Box<dyn AnyStage>> {
     let mut found = Vec::new();
-    let mut table = known_keys(kind, fields, filled, &mut found);
-    refuse_marks(&table, &mut found);
+    known_keys(kind, fields, table, &mut found);
+    refuse_marks(table.entries(), &mut found);
     for field in fields.iter().filter(|f| f.required && !left_out.contains(&f.name.as_str())) {
-        if !table.iter().any(|e| e.key == field.name) {
+        if table.get(&field.name).is_none() {
             let message = format!("stage `{}` lacks `{}`", stage.name, field.name);
             let about = field.schema["description"].as_str().unwrap_or_default();
             found.push(Diagnostic::at(stage.origin, message).hint(first_sentence(about)));
         }
     }
     let whole = found.is_empty() && left_out.is_empty();
-    let parsed = read(kind, stage, &mut table, whole, &mut found);
+    let parsed = read(kind, stage, table, whole, &mut found);
     let whole = found.is_empty() && left_out.is_empty();
     // A sweep meets the same mistake once an instance: whether this one has any is counted before they are joined.
     for diagnostic in found {
@@ -47,13 +48,12 @@ pub fn parse(
 fn read(
     kind: &Kind,
     stage: &StageEntry,
-    table: &mut Vec<Entry>,
+    table: &mut Cow<'_, Value>,
     mut whole: bool,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Box<dyn AnyStage>> {
     loop {
-        let value = Value { kind: ValueKind::Table(table.clone()), origin: stage.origin };
-        match (kind.parse)(&value) {
+        match (kind.parse)(table) {
             Ok(parsed) => {
                 report_violations(parsed.as_ref(), stage, table, found);
                 return Some(parsed);
@@ -68,10 +68,17 @@ fn read(
                 };
                 error.message = format!("`{key}`: {}", error.message);
                 found.push(Diagnostic::of(error, stage.origin));
-                table.retain(|entry| entry.key != key);
+                retain(table, |entry| entry.key != key);
                 whole = false;
             }
         }
+    }
+}
+
+/// Takes entries out of a table, which is copied only then: few are wrong, and many stages have no copy of their own.
+fn retain(table: &mut Cow<'_, Value>, keep: impl Fn(&Entry) -> bool) {
+    if let ValueKind::Table(entries) = &mut table.to_mut().kind {
+        entries.retain(keep);
     }
 }
 
@@ -97,29 +104,30 @@ fn refuse_marks(entries: &[Entry], found: &mut Vec<Diagnostic>) {
 fn known_keys(
     kind: &Kind,
     fields: &[Field],
-    filled: Vec<Entry>,
+    table: &mut Cow<'_, Value>,
     found: &mut Vec<Diagnostic>,
-) -> Vec<Entry> {
-    let (known, unknown): (Vec<Entry>, Vec<Entry>) =
-        filled.into_iter().partition(|e| fields.iter().any(|f| f.name == e.key));
-    for entry in unknown {
+) {
+    let known = |entry: &Entry| fields.iter().any(|f| f.name == entry.key);
+    if table.entries().iter().all(known) {
+        return;
+    }
+    for entry in table.entries().iter().filter(|entry| !known(entry)) {
         let message = format!("`{}` has no parameter `{}`", kind.name, entry.key);
         let names = fields.iter().map(|f| f.name.as_str());
         let hint = suggest::hint(&entry.key, "parameters", names);
         found.push(Diagnostic::at(entry.key_origin, message).hint(hint));
     }
-    known
+    retain(table, known);
 }
 
 fn report_violations(
     parsed: &dyn AnyStage,
     stage: &StageEntry,
-    table: &[Entry],
+    table: &Value,
     found: &mut Vec<Diagnostic>,
 ) {
     for violation in parsed.check() {
-        let entry = table.iter().find(|e| e.key == violation.field);
-        let origin = entry.map_or(stage.origin, |e| e.value.origin);
+        let origin = table.get(violation.field).map_or(stage.origin, |value| value.origin);
         found.push(Diagnostic::at(origin, format!("`{}` {}", violation.field, violation.rule)));
     }
 }
@@ -132,26 +140,25 @@ fn first_sentence(text: &str) -> String {
 
 /// One edge found in parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edge {
+pub struct Edge<'a> {
     /// As written, placeholders filled.
     pub text: String,
+    /// Where it was written.
+    pub origin: Origin,
     /// The artifact types that the field takes.
-    pub accepts: Vec<String>,
+    pub accepts: &'a [String],
 }
 
-/// Finds every edge in parameters as written, and where it was written.
-pub fn edges(fields: &[Field], filled: &[Entry]) -> Vec<(Edge, Origin)> {
-    let mut found: Vec<(Edge, Origin)> = Vec::new();
-    for entry in filled {
-        let Some(accepts) = fields.iter().find(|f| f.name == entry.key).map(|f| &f.accepts) else {
+/// Finds every edge in parameters as written.
+pub fn edges<'a>(fields: &'a [Field], table: &Value) -> Vec<Edge<'a>> {
+    let mut found = Vec::new();
+    for entry in table.entries() {
+        let Some(field) = fields.iter().find(|f| f.is_input() && f.name == entry.key) else {
             continue;
         };
-        if accepts.is_empty() {
-            continue;
-        }
         entry.value.each_text(&mut |text, origin| {
             if text.starts_with('@') {
-                found.push((Edge { text: text.to_owned(), accepts: accepts.clone() }, origin));
+                found.push(Edge { text: text.to_owned(), origin, accepts: &field.accepts });
             }
         });
     }
@@ -217,14 +224,13 @@ pub fn resolve(
     }
 }
 
-/// Where each parameter was written, and where each string in it.
-pub fn origins(filled: &[Entry]) -> (BTreeMap<String, Origin>, BTreeMap<String, Origin>) {
-    let keys = filled.iter().map(|e| (e.key.clone(), e.value.origin)).collect();
-    let mut texts = BTreeMap::new();
-    for entry in filled {
-        entry.value.each_text(&mut |text, origin| {
-            texts.entry(text.to_owned()).or_insert(origin);
-        });
-    }
-    (keys, texts)
+/// Where a string first stands in parameters.
+pub fn origin_of(table: &Value, wanted: &str) -> Option<Origin> {
+    let mut found = None;
+    table.each_text(&mut |text, origin| {
+        if found.is_none() && text == wanted {
+            found = Some(origin);
+        }
+    });
+    found
 }

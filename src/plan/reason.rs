@@ -60,8 +60,8 @@ pub fn reason(
         let mut found = Vec::new();
         differences(name, was, is, &mut found);
         if !found.is_empty() {
-            let origin = plan.origins[id.index()].get(name);
-            let place = origin.map(|o| format!(" ({})", sources.describe(*o))).unwrap_or_default();
+            let origin = plan.origin(id, name);
+            let place = origin.map(|o| format!(" ({})", sources.describe(o))).unwrap_or_default();
             changes.push(found.join(", ") + &place);
         }
     }

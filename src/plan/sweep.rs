@@ -1,118 +1,213 @@
 //! Which axes a stage has: those it names, and those of everything it depends on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::build::{Kinds, MOST_NODES};
-use super::placeholder::{Piece, fill, pieces};
-use crate::spec::axes::{Axis, Point};
-use crate::spec::experiment::StageEntry;
+use super::build::{Kinds, MOST_NODES, Names};
+use super::placeholder::{Piece, Place, fill, pieces};
+use crate::spec::axes::Axis;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Experiment, suggest};
 
-/// The axes of every stage, by stage name, each in the order of `[axes]`.
-pub type Sweeps<'a> = BTreeMap<&'a str, Vec<&'a Axis>>;
+/// How a stage is swept.
+pub struct Sweep<'a> {
+    /// Its axes, in the order of `[axes]`.
+    pub axes: Vec<&'a Axis>,
+    /// Whether its parameters hold placeholders: where they do not, all instances have the same.
+    pub holes: bool,
+}
 
-/// Finds the axes of every stage whose kind is known.
+impl<'a> Sweep<'a> {
+    /// How many instances the stage has.
+    pub fn instances(&self) -> u128 {
+        combinations(&self.axes)
+    }
+
+    /// The place of an instance; they are counted with the last axis fastest.
+    pub fn place(&self, instance: usize) -> Place<'a> {
+        place(&self.axes, instance)
+    }
+
+    /// The instance of another stage at the place of one of this stage; none where that has an axis that this lacks.
+    pub fn project(&self, instance: usize, other: &Self) -> Option<usize> {
+        let mut found = 0;
+        for axis in &other.axes {
+            let at = self.axes.iter().position(|own| own.name == axis.name)?;
+            let faster: usize = self.axes[at + 1..].iter().map(|a| a.points.len()).product();
+            found = found * axis.points.len() + instance / faster % axis.points.len();
+        }
+        Some(found)
+    }
+}
+
+/// How every stage is swept; indexed as the stages are.
+pub type Sweeps<'a> = Vec<Sweep<'a>>;
+
+/// Finds the axes of every stage.
 pub fn sweeps<'a>(
     experiment: &'a Experiment,
-    kinds: &Kinds<'a>,
+    names: &Names<'a>,
+    kinds: &Kinds,
     errors: &mut Diagnostics,
 ) -> Sweeps<'a> {
-    let stages = experiment.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect();
-    let (found, path) = (BTreeMap::new(), Vec::new());
-    let mut search = Search { experiment, stages, kinds, errors, found, path };
-    for stage in &experiment.stages {
+    let count = experiment.stages.len();
+    let states = vec![State::New; count];
+    let found = (0..count).map(|_| Found::default()).collect();
+    let mut search = Search { experiment, names, kinds, errors, states, found };
+    for stage in 0..count {
         search.visit(stage);
     }
-    let ordered = |names: &BTreeSet<&str>| {
-        experiment.axes.iter().filter(|a| names.contains(a.name.as_str())).collect()
-    };
-    search.found.iter().map(|(stage, names)| (*stage, ordered(names))).collect()
+    let axes = |found: &Found| found.axes.iter().map(|axis| &experiment.axes[*axis]).collect();
+    search.found.iter().map(|f| Sweep { axes: axes(f), holes: f.holes }).collect()
+}
+
+/// How far the search has come with a stage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    /// It waits on the stages that it depends on.
+    Open,
+    Done,
+}
+
+/// What is found of a stage.
+#[derive(Default)]
+struct Found {
+    /// The indices of its axes.
+    axes: BTreeSet<usize>,
+    holes: bool,
+}
+
+/// A stage that is being searched, and the stages it depends on that are still to be looked at, the next one last.
+struct Step {
+    stage: usize,
+    left: Vec<usize>,
 }
 
 struct Search<'a, 'b> {
     experiment: &'a Experiment,
-    stages: BTreeMap<&'a str, &'a StageEntry>,
-    kinds: &'b Kinds<'a>,
+    names: &'b Names<'a>,
+    kinds: &'b Kinds,
     errors: &'b mut Diagnostics,
-    found: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    path: Vec<&'a str>,
+    states: Vec<State>,
+    found: Vec<Found>,
 }
 
 impl<'a> Search<'a, '_> {
-    fn visit(&mut self, stage: &'a StageEntry) -> BTreeSet<&'a str> {
-        if let Some(found) = self.found.get(stage.name.as_str()) {
-            return found.clone();
+    /// Searches a stage after all it depends on. The way there is a list and no recursion, as a chain of stages may be
+    /// longer than the program's stack is deep.
+    fn visit(&mut self, stage: usize) {
+        if self.states[stage] != State::New {
+            return;
         }
-        if let Some(at) = self.path.iter().position(|name| *name == stage.name) {
-            let mut cycle = self.path[at..].to_vec();
-            cycle.push(&stage.name);
-            let message = format!("stages depend on each other: {}", cycle.join(" -> "));
-            self.errors.push(Diagnostic::at(stage.origin, message));
-            return BTreeSet::new();
-        }
-        self.path.push(&stage.name);
-        let mut names = BTreeSet::new();
-        for parameter in &stage.parameters {
-            self.own_axes(parameter, &mut names);
-            if let Some(known) = self.kinds.get(stage.name.as_str())
-                && known.fields.iter().any(|f| f.name == parameter.key && f.is_input())
-            {
-                for target in self.targets(parameter) {
-                    names.extend(self.visit(target));
+        let mut path = vec![self.open(stage)];
+        while let Some(step) = path.last_mut() {
+            let stage = step.stage;
+            match step.left.pop() {
+                None => {
+                    self.states[stage] = State::Done;
+                    path.pop();
                 }
-            }
-        }
-        self.path.pop();
-        self.found.insert(&stage.name, names.clone());
-        names
-    }
-
-    /// Adds the axes that a parameter's placeholders name.
-    fn own_axes(&mut self, parameter: &'a Entry, names: &mut BTreeSet<&'a str>) {
-        let mut texts: Vec<(&str, Origin)> = Vec::new();
-        parameter.value.each_text(&mut |text, origin| texts.push((text, origin)));
-        for (text, origin) in texts {
-            match pieces(text) {
-                Err(message) => self.errors.push(Diagnostic::at(origin, message)),
-                Ok(pieces) => {
-                    for piece in pieces {
-                        let Piece::Hole { axis, .. } = piece else { continue };
-                        let known = || self.experiment.axes.iter().map(|a| a.name.as_str());
-                        match known().find(|name| *name == axis) {
-                            Some(name) => {
-                                names.insert(name);
-                            }
-                            None => {
-                                let hint = suggest::hint(axis, "axes", known());
-                                let message = format!("no axis is called `{axis}`");
-                                let hint = format!("{hint}; a plain `${{` is written `$${{`");
-                                self.errors.push(Diagnostic::at(origin, message).hint(hint));
-                            }
-                        }
+                Some(target) if self.states[target] == State::New => {
+                    // Looked at again when it is done.
+                    step.left.push(target);
+                    path.push(self.open(target));
+                }
+                Some(target) if self.states[target] == State::Open => self.cycle(&path, target),
+                Some(target) => {
+                    if !self.found[target].axes.is_empty() {
+                        let axes = self.found[target].axes.clone();
+                        self.found[stage].axes.extend(axes);
                     }
                 }
             }
         }
     }
 
-    /// The stages that the edges of a parameter may name, over all values of the axes in them.
-    fn targets(&mut self, parameter: &'a Entry) -> Vec<&'a StageEntry> {
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        let mut axes = BTreeSet::new();
-        self.own_axes(parameter, &mut axes);
-        let axes: Vec<&Axis> =
-            self.experiment.axes.iter().filter(|a| axes.contains(a.name.as_str())).collect();
+    /// Begins with a stage: notes the axes that it names itself.
+    fn open(&mut self, stage: usize) -> Step {
+        self.states[stage] = State::Open;
+        let entry = &self.experiment.stages[stage];
+        let (mut axes, mut holes, mut left) = (BTreeSet::new(), false, Vec::new());
+        for parameter in entry.parameters.entries() {
+            let own = self.own_axes(parameter);
+            if let Some(known) = &self.kinds[stage]
+                && known.fields.iter().any(|f| f.name == parameter.key && f.is_input())
+            {
+                left.extend(self.targets(parameter, own.as_ref()));
+            }
+            holes |= own.is_some();
+            axes.extend(own.into_iter().flatten());
+        }
+        left.reverse();
+        self.found[stage] = Found { axes, holes };
+        Step { stage, left }
+    }
+
+    fn cycle(&mut self, path: &[Step], target: usize) {
+        let name = |stage: usize| self.experiment.stages[stage].name.as_str();
+        let from = path.iter().position(|step| step.stage == target).unwrap_or_default();
+        let names = path[from..].iter().map(|step| name(step.stage));
+        let cycle: Vec<&str> = names.chain([name(target)]).collect();
+        let message = format!("stages depend on each other: {}", cycle.join(" -> "));
+        self.errors.push(Diagnostic::at(self.experiment.stages[target].origin, message));
+    }
+
+    /// The axes that a parameter's placeholders name; none where it has no placeholders.
+    fn own_axes(&mut self, parameter: &'a Entry) -> Option<BTreeSet<usize>> {
+        let mut texts = Vec::new();
+        parameter.value.each_text(&mut |text, origin| {
+            if text.contains("${") {
+                texts.push((text, origin));
+            }
+        });
+        let mut axes = (!texts.is_empty()).then(BTreeSet::new)?;
+        for (text, origin) in texts {
+            let pieces = match pieces(text) {
+                Ok(pieces) => pieces,
+                Err(message) => {
+                    self.errors.push(Diagnostic::at(origin, message));
+                    continue;
+                }
+            };
+            for piece in pieces {
+                let Piece::Hole { axis, .. } = piece else { continue };
+                let known = || self.experiment.axes.iter().map(|a| a.name.as_str());
+                if let Some(index) = known().position(|name| name == axis) {
+                    axes.insert(index);
+                } else {
+                    let hint = suggest::hint(axis, "axes", known());
+                    let hint = format!("{hint}; a plain `${{` is written `$${{`");
+                    let message = format!("no axis is called `{axis}`");
+                    self.errors.push(Diagnostic::at(origin, message).hint(hint));
+                }
+            }
+        }
+        Some(axes)
+    }
+
+    /// The stages that the edges of a parameter may name, over all values of the axes in them, sorted by name.
+    fn targets(&self, parameter: &'a Entry, axes: Option<&BTreeSet<usize>>) -> Vec<usize> {
+        let Some(axes) = axes else {
+            let mut targets = Vec::new();
+            parameter.value.each_text(&mut |text, _| {
+                targets.extend(stage_of(text).and_then(|name| self.names.get_key_value(name)));
+            });
+            targets.sort_unstable();
+            targets.dedup();
+            return targets.into_iter().map(|(_, stage)| *stage).collect();
+        };
+        let axes: Vec<&Axis> = axes.iter().map(|axis| &self.experiment.axes[*axis]).collect();
         if combinations(&axes) > MOST_NODES {
             // Refused when the instances of the stage are counted.
             return Vec::new();
         }
-        for place in places(&axes) {
-            if let Ok(filled) = fill(&parameter.value, &place) {
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for instance in 0..combinations(&axes) as usize {
+            if let Ok(filled) = fill(&parameter.value, &place(&axes, instance)) {
                 filled.each_text(&mut |text, _| names.extend(stage_of(text).map(str::to_owned)));
             }
         }
-        names.iter().filter_map(|name| self.stages.get(name.as_str()).copied()).collect()
+        names.iter().filter_map(|name| self.names.get(name.as_str()).copied()).collect()
     }
 }
 
@@ -122,23 +217,17 @@ pub fn stage_of(edge: &str) -> Option<&str> {
     Some(name.split_once('.').map_or(name, |(stage, _)| stage))
 }
 
-/// How many combinations of points there are on some axes.
+/// How many combinations of points there are on some axes; one where there are none.
 pub fn combinations(axes: &[&Axis]) -> u128 {
     axes.iter().fold(1, |count, axis| count.saturating_mul(axis.points.len() as u128))
 }
 
-/// Every combination of points on some axes, the last axis fastest; one empty combination where there are none.
-pub fn places<'a>(axes: &[&'a Axis]) -> Vec<BTreeMap<&'a str, &'a Point>> {
-    let mut places = vec![BTreeMap::new()];
-    for axis in axes {
-        let extended = places.iter().flat_map(|place| {
-            axis.points.iter().map(|point| {
-                let mut place = place.clone();
-                place.insert(axis.name.as_str(), point);
-                place
-            })
-        });
-        places = extended.collect();
+/// One of the combinations of points on some axes, counted with the last axis fastest.
+fn place<'a>(axes: &[&'a Axis], mut instance: usize) -> Place<'a> {
+    let mut place = Place::new();
+    for axis in axes.iter().rev() {
+        place.insert(axis.name.as_str(), &axis.points[instance % axis.points.len()]);
+        instance /= axis.points.len();
     }
-    places
+    place
 }

@@ -51,8 +51,8 @@ pub struct StageEntry {
     pub about: Option<String>,
     /// What it occupies while it runs.
     pub resources: Resources,
-    /// Everything else: parameters of the kind, placeholders still in them.
-    pub parameters: Vec<Entry>,
+    /// A table of everything else: parameters of the kind, placeholders still in them.
+    pub parameters: Value,
 }
 
 /// What a node occupies while it runs; never part of its identity.
@@ -110,7 +110,7 @@ pub fn load(
         }
     }
     let overlays = overlays.words();
-    Some(Experiment { overlays, ..read(&root, file, errors) })
+    Some(Experiment { overlays, ..read(root, file, errors) })
 }
 
 /// Reads an experiment from its text, without layers over it.
@@ -122,7 +122,7 @@ pub fn read_text(
 ) -> Experiment {
     let mut root = parse(file, text, sources, errors);
     layers::take_profile(&mut root, None, errors);
-    read(&root, file, errors)
+    read(root, file, errors)
 }
 
 fn parse(file: &Path, text: &str, sources: &mut Sources, errors: &mut Diagnostics) -> Value {
@@ -132,7 +132,7 @@ fn parse(file: &Path, text: &str, sources: &mut Sources, errors: &mut Diagnostic
 
 const SECTIONS: [&str; 6] = ["experiment", "axes", "stages", "tables", "figures", "profiles"];
 
-fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
+fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
     for entry in root.entries() {
         if !SECTIONS.contains(&entry.key.as_str()) {
             let message = format!("unknown section `{}`", entry.key);
@@ -140,13 +140,13 @@ fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
             errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
         }
     }
-    let head = head(root, errors);
-    let axes = section(root, "axes", errors);
+    let head = head(&root, errors);
+    let axes = take_section(&mut root, "axes", errors);
     for axis in axes.iter().filter(|axis| RESERVED_AXES.contains(&axis.key.as_str())) {
         let message = format!("`{}` is a reserved word, and no name of an axis", axis.key);
         errors.push(Diagnostic::at(axis.key_origin, message));
     }
-    let stages = section(root, "stages", errors);
+    let stages = take_section(&mut root, "stages", errors);
     if stages.is_empty() && errors.is_empty() {
         errors
             .push(Diagnostic::whole("the experiment has no stages").hint("add a `[stages.NAME]`"));
@@ -160,9 +160,9 @@ fn read(root: &Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         file: file.to_path_buf(),
         folder,
         axes: axes.iter().map(|e| axes::read(e, errors)).collect(),
-        stages: stages.iter().filter_map(|e| stage(e, errors)).collect(),
-        tables: section(root, "tables", errors).to_vec(),
-        figures: section(root, "figures", errors).to_vec(),
+        stages: stages.into_iter().filter_map(|e| stage(e, errors)).collect(),
+        tables: take_section(&mut root, "tables", errors),
+        figures: take_section(&mut root, "figures", errors),
     }
 }
 
@@ -192,17 +192,18 @@ fn head(root: &Value, errors: &mut Diagnostics) -> Head {
     head.unwrap_or_default()
 }
 
-/// The entries of a section, with names that can be file names, shell words and parts of `a[b=c]`.
-fn section<'a>(root: &'a Value, name: &str, errors: &mut Diagnostics) -> &'a [Entry] {
-    let Some(value) = root.get(name) else { return &[] };
-    if !matches!(value.kind, ValueKind::Table(_)) {
+/// Takes out the entries of a section, with names that can be file names, shell words and parts of `a[b=c]`.
+fn take_section(root: &mut Value, name: &str, errors: &mut Diagnostics) -> Vec<Entry> {
+    let Some(value) = root.take(name) else { return Vec::new() };
+    let ValueKind::Table(entries) = value.kind else {
         let message = format!("`{name}` is a table, not {}", value.type_name());
         errors.push(Diagnostic::at(value.origin, message));
-    }
-    for entry in value.entries() {
+        return Vec::new();
+    };
+    for entry in &entries {
         check_name(&entry.key, "a name", entry.key_origin, errors);
     }
-    value.entries()
+    entries
 }
 
 fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) {
@@ -213,36 +214,30 @@ fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) 
     }
 }
 
-fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
-    let ValueKind::Table(fields) = &entry.value.kind else {
-        let message = format!("a stage is a table, not {}", entry.value.type_name());
-        errors.push(Diagnostic::at(entry.value.origin, message));
+fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
+    let Entry { key: name, key_origin: origin, value: mut parameters } = entry;
+    if !matches!(parameters.kind, ValueKind::Table(_)) {
+        let message = format!("a stage is a table, not {}", parameters.type_name());
+        errors.push(Diagnostic::at(parameters.origin, message));
         return None;
-    };
-    let kind = entry.value.get("kind");
-    if kind.is_none() {
-        let message = format!("stage `{}` has no `kind`", entry.key);
-        let hint = "`wavecrest kinds` lists the kinds";
-        errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
     }
-    let written = entry.value.get("resources");
+    let [kind, about, resources] = RESERVED.map(|key| parameters.take(key));
+    if kind.is_none() {
+        let message = format!("stage `{name}` has no `kind`");
+        let hint = "`wavecrest kinds` lists the kinds";
+        errors.push(Diagnostic::at(origin, message).hint(hint));
+    }
+    let written = resources.as_ref();
     let resources: Resources = typed(written, errors).unwrap_or_default();
     if let (Some(0), Some(written)) = (resources.cpu, written) {
         errors
             .push(Diagnostic::at(written.origin, "a stage runs on at least 1 thread: `cpu` is 0"));
     }
-    Some(StageEntry {
-        name: entry.key.clone(),
-        origin: entry.key_origin,
-        kind: typed(kind, errors).zip(kind.map(|kind| kind.origin)),
-        about: typed(entry.value.get("about"), errors),
-        resources,
-        parameters: fields
-            .iter()
-            .filter(|f| !RESERVED.contains(&f.key.as_str()))
-            .cloned()
-            .collect(),
-    })
+    let kind = typed(kind.as_ref(), errors).zip(kind.as_ref().map(|kind| kind.origin));
+    let about = typed(about.as_ref(), errors);
+    // What is wrong with the parameters as a whole is shown at the stage's name.
+    parameters.origin = origin;
+    Some(StageEntry { name, origin, kind, about, resources, parameters })
 }
 
 /// Words in `[axes]` that are kept for forms to come.

@@ -87,9 +87,7 @@ pub fn take_profile(
     wanted: Option<&str>,
     errors: &mut Diagnostics,
 ) -> Option<Value> {
-    let ValueKind::Table(entries) = &mut root.kind else { return None };
-    let at = entries.iter().position(|e| e.key == "profiles");
-    let section = at.map(|i| entries.remove(i).value);
+    let section = root.take("profiles");
     let profiles: &[Entry] = section.as_ref().map_or(&[], |section| section.entries());
     for (name, value) in section
         .iter()

@@ -63,6 +63,13 @@ impl Value {
         self.entries().iter().find(|e| e.key == key).map(|e| &e.value)
     }
 
+    /// Takes a key out, if this is a table that has it.
+    pub fn take(&mut self, key: &str) -> Option<Self> {
+        let ValueKind::Table(entries) = &mut self.kind else { return None };
+        let at = entries.iter().position(|e| e.key == key)?;
+        Some(entries.remove(at).value)
+    }
+
     /// The entries of a table; none for any other value.
     pub fn entries(&self) -> &[Entry] {
         match &self.kind {

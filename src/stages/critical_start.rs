@@ -60,6 +60,7 @@ impl Stage for CriticalStart {
     const KIND: &'static str = "critical.start";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const SMALL: bool = true;
 
     fn check(&self) -> Vec<Violation> {
         violations([

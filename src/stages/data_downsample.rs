@@ -52,6 +52,7 @@ impl Stage for DataDownsample {
     const KIND: &'static str = "data.downsample";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const SMALL: bool = true;
 
     fn check(&self) -> Vec<Violation> {
         let fits = self.size > 0 && self.crop > 0 && self.crop.is_multiple_of(self.size);

@@ -24,6 +24,7 @@ impl Stage for MovieNormalise {
     const KIND: &'static str = "movie.normalise";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const SMALL: bool = true;
 
     fn outputs(&self) -> Outputs {
         Outputs::main(Movie::TYPE)

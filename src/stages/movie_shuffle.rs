@@ -50,6 +50,7 @@ impl Stage for MovieShuffle {
     const KIND: &'static str = "movie.shuffle";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const SMALL: bool = true;
 
     fn outputs(&self) -> Outputs {
         Outputs::main(Movie::TYPE)

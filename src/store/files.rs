@@ -121,6 +121,13 @@ pub fn create(path: &Path) -> Result<File, FileError> {
     spend(path).and_then(|()| File::create(path)).map_err(|e| FileError::new("create", path, e))
 }
 
+/// Opens a log to add to it; made where it does not exist.
+pub fn open_log(path: &Path) -> Result<File, FileError> {
+    spend(path)
+        .and_then(|()| File::options().create(true).append(true).open(path))
+        .map_err(|e| FileError::new("open", path, e))
+}
+
 /// Writes a file of a working folder, where nobody else looks: neither synced nor atomic.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     spend(path).and_then(|()| fs::write(path, bytes)).map_err(|e| FileError::new("write", path, e))
@@ -139,6 +146,14 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
         .and_then(|()| fs::copy(from, to))
         .map(drop)
         .map_err(|e| FileError::new("copy", from, e))
+}
+
+/// Makes a symbolic link in a working folder.
+pub fn point(target: &Path, link: &Path) -> Result<(), FileError> {
+    if let Some(parent) = link.parent() {
+        make_folder(parent)?;
+    }
+    std::os::unix::fs::symlink(target, link).map_err(|e| FileError::new("link", link, e))
 }
 
 /// Writes a file that appears whole or not at all: a temporary file beside it, synced, then renamed.
@@ -283,6 +298,28 @@ fn walk(
     }
     out.sort();
     Ok(out)
+}
+
+/// Whether all of these files lie directly in a folder; what is in them is not looked at.
+///
+/// A folder that holds hardly more than these is read once; otherwise each is looked up.
+pub fn are_there(folder: &Path, names: &[String]) -> bool {
+    /// What a long name takes in a folder, at least, in bytes; file systems differ, and it decides speed only.
+    const ENTRY: u64 = 32;
+    let look = || -> io::Result<bool> {
+        let few = fs::metadata(folder)?.len() > 8 * ENTRY * (names.len() as u64 + 64);
+        if few {
+            let there = |name: &String| fs::symlink_metadata(folder.join(name)).is_ok();
+            return Ok(names.iter().all(there));
+        }
+        let mut found = Vec::with_capacity(names.len());
+        for entry in fs::read_dir(folder)? {
+            found.extend(entry?.file_name().into_string());
+        }
+        found.sort_unstable();
+        Ok(names.iter().all(|name| found.binary_search(name).is_ok()))
+    };
+    look().unwrap_or(false)
 }
 
 /// Lists the folders directly under a folder, sorted by name; none where it does not exist.

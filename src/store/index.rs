@@ -37,7 +37,10 @@ const BODY: usize = KEY + 1 + CHECK + 1;
 impl Index {
     /// Reads an index; one that is not there is empty.
     pub fn open(path: &Path) -> Self {
-        let text = files::read(path).unwrap_or_default();
+        Self::of(path, files::read(path).unwrap_or_default())
+    }
+
+    fn of(path: &Path, text: Vec<u8>) -> Self {
         let mut lines = Vec::new();
         let mut at = 0;
         for line in text.split(|byte| *byte == b'\n') {
@@ -139,8 +142,7 @@ mod tests {
         }
         let whole = files::read(&path).unwrap();
         let of = |bytes: &[u8]| {
-            files::write(&path, bytes).unwrap();
-            let index = Index::open(&path);
+            let index = Index::of(&path, bytes.to_vec());
             let seconds = |key: u8| index.get(&hash::bytes(&[key])).map(|s| s.provenance.seconds);
             (seconds(1), seconds(2), seconds(3))
         };

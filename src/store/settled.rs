@@ -1,11 +1,12 @@
 //! Experiments that are done: what was found when everything was there, so that the next look need not plan again.
 //!
 //! ```text
-//! cache/v1/settled/<fingerprint>    hash of the rest · length of the head · head as JSON · keys · objects with lengths
+//! cache/v1/settled/<fingerprint>    hash of the rest · length of the head · head as JSON · keys · objects
 //! ```
 //!
 //! The fingerprint covers all that planning reads but the user's data: the text of the experiment, what is laid over it,
-//! where it lies, and the program. The data, the records and the objects are looked at each time.
+//! where it lies, and the program. The data, the records and the objects are looked for each time; whether an object is
+//! what its name says is looked at before anything reads it.
 
 use std::path::{Path, PathBuf};
 
@@ -24,8 +25,8 @@ pub struct Settled {
     pub head: Head,
     /// The record of every node, each once.
     keys: Vec<Hash>,
-    /// Every object that the results consist of, with its length, each once.
-    objects: Vec<(Hash, u64)>,
+    /// Every object that the results consist of, each once.
+    objects: Vec<Hash>,
 }
 
 /// What does not grow with the number of nodes.
@@ -45,15 +46,12 @@ pub struct Head {
     pub words: String,
 }
 
-/// Bytes of an object's entry.
-const OBJECT: usize = 40;
-
 impl Settled {
     /// Notes that these results are there.
     pub fn new<'a>(head: Head, results: impl Iterator<Item = &'a Summary> + Clone) -> Self {
         let mut keys: Vec<Hash> = results.clone().map(|result| result.key).collect();
         let whole = results.filter(|result| !result.dropped);
-        let mut objects: Vec<_> = whole.flat_map(Summary::files).map(|f| (f.hash, f.len)).collect();
+        let mut objects: Vec<Hash> = whole.flat_map(Summary::files).map(|file| file.hash).collect();
         keys.sort_unstable();
         keys.dedup();
         objects.sort_unstable();
@@ -68,10 +66,8 @@ impl Settled {
             body.extend_from_slice(&(number as u64).to_le_bytes());
         }
         body.extend_from_slice(&head);
-        self.keys.iter().for_each(|key| body.extend_from_slice(key.as_bytes()));
-        for (hash, len) in &self.objects {
+        for hash in self.keys.iter().chain(&self.objects) {
             body.extend_from_slice(hash.as_bytes());
-            body.extend_from_slice(&len.to_le_bytes());
         }
         [hash::bytes(&body).as_bytes().as_slice(), &body].concat()
     }
@@ -90,10 +86,7 @@ impl Settled {
         Some(Self {
             head: serde_json::from_slice(head).ok()?,
             keys: keys.chunks_exact(32).map(hash).collect(),
-            objects: objects
-                .chunks_exact(OBJECT)
-                .map(|entry| (hash(&entry[..32]), number(&entry[32..])))
-                .collect(),
+            objects: objects.chunks_exact(32).map(hash).collect(),
         })
     }
 }
@@ -120,12 +113,22 @@ impl Store {
         if !settled.head.reports.iter().all(written) {
             return None;
         }
-        // In the order of the folders that they lie in.
-        let records = settled.keys.par_chunks(512);
-        let there = records.all(|keys| keys.iter().all(|key| self.has_record(key)));
-        let objects = settled.objects.par_chunks(512);
-        let whole = |objects: &[(Hash, u64)]| objects.iter().all(|(h, len)| self.has(h, *len));
-        (there && objects.all(whole)).then_some(settled)
+        let there = self.are_there("nodes", ".json", &settled.keys)
+            && self.are_there("objects", "", &settled.objects);
+        there.then_some(settled)
+    }
+
+    /// Whether files of the store are there, or of those below, named by hashes that are sorted.
+    fn are_there(&self, folder: &str, ending: &str, hashes: &[Hash]) -> bool {
+        let shards: Vec<&[Hash]> =
+            hashes.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]).collect();
+        shards.par_iter().all(|shard| {
+            let names: Vec<String> = shard.iter().map(|hash| hash.to_hex() + ending).collect();
+            let place = |store: &Self| store.root().join(folder).join(&names[0][..2]);
+            let below = |name: &String| self.tiers().any(|store| place(store).join(name).exists());
+            files::are_there(&place(self), &names)
+                || !self.lower.is_empty() && names.iter().all(below)
+        })
     }
 }
 
@@ -148,7 +151,7 @@ mod tests {
             words: "up to date".into(),
         };
         let keys = vec![hash::bytes(b"1"), hash::bytes(b"2")];
-        let settled = Settled { head, keys, objects: vec![(hash::bytes(b"o"), 7)] };
+        let settled = Settled { head, keys, objects: vec![hash::bytes(b"o")] };
         let bytes = settled.to_bytes();
         assert_eq!(Settled::from_bytes(&bytes), Some(settled));
         for len in 0..bytes.len() {
