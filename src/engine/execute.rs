@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::checkpoint::{Asked, Keeper};
 use super::context::{Bound, Context, ProgressSink};
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
@@ -32,6 +32,12 @@ pub struct Job {
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
     pub scratch: PathBuf,
+    /// Where its checkpoints lie.
+    pub checkpoint: PathBuf,
+    /// Seconds between two of them.
+    pub checkpoint_every: f64,
+    /// Seconds until the run is ended from outside.
+    pub deadline: Option<f64>,
     /// CPU threads.
     pub threads: usize,
     /// Where the log goes.
@@ -54,9 +60,9 @@ pub fn execute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> Result<Produced, Failure> {
-    let attempt = || compute(job, registry, sink, cancel).map_err(Failure::from_error);
+    let attempt = || compute(job, registry, sink, asked).map_err(Failure::from_error);
     panic::catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
         let words = panic
             .downcast_ref::<String>()
@@ -72,7 +78,7 @@ fn compute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> anyhow::Result<Produced> {
     let kind = registry
         .get(&job.kind)
@@ -81,7 +87,7 @@ fn compute(
     let store = Store::open(&job.cache)?;
     let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
-    let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
+    let mut cx = Context::new(&job.inputs, folder.path(), sink, asked).keeping(Keeper::new(job));
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
     let declared = stage.outputs();

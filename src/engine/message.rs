@@ -9,7 +9,7 @@ use super::execute::{Job, Produced};
 use super::failure::Failure;
 
 /// The version of these frames.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub enum ToWorker {
     Run(Box<Job>),
     /// Stop as soon as it can be done cleanly.
     Cancel,
+    /// Save a checkpoint soon, and go on.
+    Checkpoint,
 }
 
 /// No frame is larger: a length beyond it means that the stream is not ours.

@@ -3,6 +3,7 @@
 //! It knows stages by trait, kinds by registry, artifacts by type name and files by hash; it knows no tensor, no
 //! table and no science, and it is tested with toy kinds in milliseconds.
 
+pub mod checkpoint;
 pub mod context;
 pub mod event;
 pub mod execute;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::checkpoint::Checkpointing;
 use super::context::Bound;
 use super::event::{Event, Watcher};
 use super::execute::{Job, Produced};
@@ -40,6 +41,8 @@ pub struct Options {
     pub commit: Option<String>,
     /// The folder in which nodes work.
     pub scratch: PathBuf,
+    /// When running nodes save checkpoints.
+    pub checkpoints: Checkpointing,
 }
 
 /// What came of a run.
@@ -97,6 +100,9 @@ pub fn run(
         while !(walk.running.is_empty() && walk.awaited.is_empty()) {
             if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
                 walk.interrupt();
+            }
+            if options.checkpoints.asked.swap(false, Ordering::Relaxed) {
+                walk.running.values_mut().for_each(|attempt| attempt.handle.checkpoint());
             }
             walk.hear(&inbox);
             walk.look_elsewhere();
@@ -261,6 +267,9 @@ impl Walk<'_> {
             inputs: self.graph.inputs(id).into_iter().filter_map(bind).collect(),
             cache: self.store.cache().to_path_buf(),
             scratch: self.options.scratch.clone(),
+            checkpoint: self.store.checkpoints(&self.key(id)),
+            checkpoint_every: self.options.checkpoints.every.as_secs_f64(),
+            deadline: self.options.checkpoints.seconds_left(),
             threads,
             log: log.clone(),
         };
@@ -307,6 +316,8 @@ impl Walk<'_> {
         drop(lease.release());
         match committed {
             Ok(record) => {
+                // One that cannot be removed is of no value, and does no harm.
+                drop(self.store.forget_checkpoints(&record.key));
                 let metrics = record.metrics.clone().into_iter().collect();
                 (self.watcher)(&Event::Computed { node: id, seconds, metrics });
                 self.results.computed += 1;

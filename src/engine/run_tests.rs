@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::checkpoint::Checkpointing;
 use super::event::Event;
 use super::executor::InProcess;
 use super::graph::Graph;
@@ -50,7 +51,8 @@ fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
     files::make_folder(&scratch).unwrap();
     let owner = Owner::this("h", "r");
     let (run, patience) = ("r".into(), Duration::from_mins(1));
-    Options { run, threads, keep_going, owner, patience, commit: None, scratch }
+    let checkpoints = Checkpointing::default();
+    Options { run, threads, keep_going, owner, patience, commit: None, scratch, checkpoints }
 }
 
 fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {

@@ -1,6 +1,7 @@
 //! The worker's side of the boundary: the same program, as a child process, with its standard input as the channel.
 //!
-//! Its standard output and error are the node's log. When the channel closes, the coordinator is gone, and the worker
+//! SIGTERM means the same to it as the coordinator's word to stop, SIGUSR1 as that to save a checkpoint: a batch system
+//! sends them to every process. Its standard output and error are the node's log. When the channel closes, the coordinator is gone, and the worker
 //! ends at once: no orphan goes on computing for nobody.
 
 use std::io;
@@ -13,26 +14,31 @@ use std::thread;
 
 use rustix::process::{Signal, kill_current_process_group};
 
+use super::checkpoint::Asked;
 use super::execute::{Job, execute};
 use super::failure::Failure;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
 
-/// Computes the one job that the coordinator sends.
-pub fn serve(registry: Registry) -> io::Result<()> {
+/// Computes the one job that the coordinator sends. `asked` is raised by signals too.
+pub fn serve(registry: Registry, asked: &Asked) -> io::Result<()> {
     let mut channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let program = env!("CARGO_PKG_VERSION").to_owned();
     send(&mut channel, &FromWorker::Hello { protocol: PROTOCOL, program })?;
-    match receive(&mut channel)? {
-        Some(ToWorker::Run(job)) => compute(&job, registry, channel),
-        // Asked to stop before there was anything to do.
-        Some(ToWorker::Cancel) => send(&mut channel, &FromWorker::Failed(Failure::interrupted())),
-        None => Ok(()),
+    loop {
+        return match receive(&mut channel)? {
+            Some(ToWorker::Run(job)) => compute(&job, registry, channel, asked),
+            // Asked to stop before there was anything to do.
+            Some(ToWorker::Cancel) => {
+                send(&mut channel, &FromWorker::Failed(Failure::interrupted()))
+            }
+            Some(ToWorker::Checkpoint) => continue,
+            None => Ok(()),
+        };
     }
 }
 
-fn compute(job: &Job, registry: Registry, channel: UnixStream) -> io::Result<()> {
-    let cancel = AtomicBool::new(false);
+fn compute(job: &Job, registry: Registry, channel: UnixStream, asked: &Asked) -> io::Result<()> {
     let finished = AtomicBool::new(false);
     let mut reader = channel.try_clone()?;
     let writer = Mutex::new(channel);
@@ -44,8 +50,14 @@ fn compute(job: &Job, registry: Registry, channel: UnixStream) -> io::Result<()>
     let sink = |fraction, note| drop(tell(&FromWorker::Progress { fraction, note }));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while let Ok(Some(ToWorker::Cancel)) = receive(&mut reader) {
-                cancel.store(true, Ordering::Relaxed);
+            loop {
+                match receive(&mut reader) {
+                    Ok(Some(ToWorker::Cancel)) => asked.cancel.store(true, Ordering::Relaxed),
+                    Ok(Some(ToWorker::Checkpoint)) => {
+                        asked.checkpoint.store(true, Ordering::Relaxed);
+                    }
+                    Ok(Some(ToWorker::Run(_)) | None) | Err(_) => break,
+                }
             }
             if !finished.load(Ordering::SeqCst) {
                 tracing::error!("the coordinator is gone; ending");
@@ -54,7 +66,7 @@ fn compute(job: &Job, registry: Registry, channel: UnixStream) -> io::Result<()>
                 process::abort();
             }
         });
-        let outcome = match execute(job, registry, &sink, &cancel) {
+        let outcome = match execute(job, registry, &sink, asked) {
             Ok(produced) => FromWorker::Done(produced),
             Err(failure) => FromWorker::Failed(failure),
         };

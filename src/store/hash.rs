@@ -22,6 +22,11 @@ impl Hash {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
 
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(Self::from)
+    }
+
     /// The first digits, as people quote them.
     pub fn short(&self) -> String {
         self.to_hex()[..12].to_owned()

@@ -3,6 +3,7 @@
 //! ```text
 //! cache/v1/objects/ab/<hash>       files, named by the BLAKE3 hash of their bytes, read-only
 //! cache/v1/nodes/ab/<key>.json     records: what the node with that key left; written last
+//! cache/v1/checkpoints/ab/<key>/   how far the node with that key has come; gone once it has a record
 //! cache/v1/leases/ab/<key>         who is computing the node with that key
 //! cache/v1/runs/<id>/              one folder an invocation: run.json and a log for each node run
 //! cache/v1/scratch/<host>-<pid>-*/ working folders of one invocation's nodes; of no value afterwards
@@ -11,6 +12,7 @@
 //! A record is complete or does not exist: objects are written and synced first, the record is renamed into place
 //! last. Everything that touches the disk goes through [`files`].
 
+pub mod checkpoint;
 pub mod files;
 pub mod hash;
 pub mod lease;
