@@ -5,6 +5,7 @@ pub mod error;
 pub mod graph;
 pub mod kinds;
 pub mod log;
+pub mod logs;
 pub mod page;
 pub mod plan;
 pub mod reports;
@@ -58,6 +59,8 @@ enum Command {
     Graph(graph::GraphArgs),
     /// Show one result: what made it, and what it is
     Show(show::ShowArgs),
+    /// Print what the worker of a node wrote, while it runs and afterwards
+    Logs(logs::LogsArgs),
     /// List past runs
     Log(log::LogArgs),
     /// List the kinds of stages, or explain one
@@ -91,6 +94,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
+        Command::Logs(args) => logs::logs(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),

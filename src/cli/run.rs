@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
+use crate::engine::checkpoint::{Checkpointing, EVERY};
 use crate::engine::executor::Processes;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
@@ -33,6 +34,10 @@ pub struct RunArgs {
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
+    /// Seconds between two checkpoints of a long stage, more where writing one takes long; 0 saves one at every step
+    /// [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    checkpoint_every: Option<Duration>,
     /// Seconds after which another run that shows no sign of life is taken for dead; for tests
     #[arg(long, hide = true)]
     patience: Option<f64>,
@@ -99,6 +104,8 @@ fn compute(
     let interrupt = interrupts()?;
     let scratch = workspace.store.scratch(&run.host);
     let repository = Arc::clone(repository);
+    // What has a record needs none; where they cannot be removed, they only take room.
+    drop(workspace.store.sweep_checkpoints());
     let options = Options {
         run: run.id.clone(),
         threads: args.threads.unwrap_or_else(cores).max(1),
@@ -108,6 +115,7 @@ fn compute(
         commit: Later::new(Box::new(move || repository.wait().clone())),
         // Where there can be none, each node that would need it says so.
         scratch: scratch.as_ref().map_or_else(|_| PathBuf::new(), |s| s.path().to_path_buf()),
+        checkpoints: checkpointing(args)?,
     };
     let mut display = ui::display(&plan.graph);
     // candle's pool for element-wise operations spins, and knows nothing of a slot's threads.
@@ -136,6 +144,21 @@ fn interrupts() -> Result<Arc<AtomicBool>, CliError> {
             .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
     }
     Ok(flag)
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "expected a number of at least 0".to_owned())
+}
+
+/// When running nodes save checkpoints: by time, and on SIGUSR1.
+fn checkpointing(args: &RunArgs) -> Result<Checkpointing, CliError> {
+    let every = args.checkpoint_every.unwrap_or(EVERY);
+    let checkpointing = Checkpointing { every, ..Checkpointing::default() };
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&checkpointing.asked))
+        .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
+    Ok(checkpointing)
 }
 
 fn cores() -> usize {

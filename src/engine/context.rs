@@ -1,15 +1,17 @@
 //! What a running stage sees of the world: its inputs, its outputs, and someone to tell how far it is.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Asked, Checkpoint, Keeper};
 use super::failure::Failure;
 use super::parameter::Input;
 use super::stage::{Artifact, MAIN, Source};
@@ -23,7 +25,8 @@ pub struct Context<'a> {
     inputs: &'a BTreeMap<String, Bound>,
     folder: &'a Path,
     sink: &'a ProgressSink<'a>,
-    cancel: &'a AtomicBool,
+    asked: &'a Asked,
+    keeper: Option<Keeper>,
     told: Mutex<Option<Instant>>,
     saved: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
@@ -58,17 +61,24 @@ impl<'a> Context<'a> {
         inputs: &'a BTreeMap<String, Bound>,
         folder: &'a Path,
         sink: &'a ProgressSink<'a>,
-        cancel: &'a AtomicBool,
+        asked: &'a Asked,
     ) -> Self {
         Self {
             inputs,
             folder,
             sink,
-            cancel,
+            asked,
+            keeper: None,
             told: Mutex::new(None),
             saved: BTreeMap::new(),
             metrics: BTreeMap::new(),
         }
+    }
+
+    /// Has checkpoints kept; without this there are none.
+    #[must_use]
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Loads what an input field points at.
@@ -137,13 +147,32 @@ impl<'a> Context<'a> {
 
     /// The flag that asks the stage to stop.
     pub fn cancel(&self) -> &'a AtomicBool {
-        self.cancel
+        &self.asked.cancel
     }
 
     /// Ends the stage if the run was interrupted; to be asked once a batch.
     pub fn check_cancelled(&self) -> anyhow::Result<()> {
-        ensure!(!self.cancel.load(Ordering::Relaxed), Failure::interrupted());
+        ensure!(!self.asked.is_cancelled(), Failure::interrupted());
         Ok(())
+    }
+
+    /// What an earlier attempt came to that was broken off, if it left a checkpoint.
+    pub fn resume<C: Checkpoint>(&self) -> Option<C> {
+        self.keeper.as_ref()?.resume()
+    }
+
+    /// Says where the stage could go on from: the one line of a long loop.
+    ///
+    /// Saves the state where a checkpoint is due, was asked for, or the run was interrupted; then ends the stage if it
+    /// was. The state is made only when it is saved.
+    pub fn pause_point<C: Checkpoint, S: Deref<Target = C>>(
+        &self,
+        state: impl FnOnce() -> anyhow::Result<S>,
+    ) -> anyhow::Result<()> {
+        if let Some(keeper) = &self.keeper {
+            keeper.pause_point(self.asked, state);
+        }
+        self.check_cancelled()
     }
 
     /// What the stage left.

@@ -4,11 +4,11 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::checkpoint::{Asked, Keeper};
 use super::context::{Bound, Context, ProgressSink};
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
@@ -36,6 +36,12 @@ pub struct Job {
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
     pub scratch: PathBuf,
+    /// Where its checkpoints lie.
+    pub checkpoint: PathBuf,
+    /// Seconds between two of them.
+    pub checkpoint_every: f64,
+    /// Seconds until the run is ended from outside.
+    pub deadline: Option<f64>,
     /// CPU threads.
     pub threads: usize,
     /// Whether the worker may go on to another job afterwards.
@@ -60,9 +66,9 @@ pub fn execute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> Result<Produced, Failure> {
-    let attempt = || compute(job, registry, sink, cancel).map_err(Failure::from_error);
+    let attempt = || compute(job, registry, sink, asked).map_err(Failure::from_error);
     panic::catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
         let words = panic
             .downcast_ref::<String>()
@@ -78,7 +84,7 @@ fn compute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> anyhow::Result<Produced> {
     let kind = registry
         .get(&job.kind)
@@ -90,7 +96,7 @@ fn compute(
     anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
     let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
-    let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
+    let mut cx = Context::new(&job.inputs, folder.path(), sink, asked).keeping(Keeper::new(job));
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
     let declared = stage.outputs();

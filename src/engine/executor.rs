@@ -7,13 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::checkpoint::Asked;
 use super::execute::{Job, Produced, execute};
 use super::failure::{Failure, FailureKind};
 use super::graph::NodeId;
@@ -57,6 +58,8 @@ pub trait Executor: Send {
 pub trait Running: Send {
     /// Asks it to stop as soon as it can be done cleanly.
     fn cancel(&mut self);
+    /// Asks it to save a checkpoint soon, and to go on.
+    fn checkpoint(&mut self);
 }
 
 /// Runs each job in a thread of this process: for toy kinds and tests.
@@ -64,22 +67,24 @@ pub struct InProcess(pub Registry);
 
 impl Executor for InProcess {
     fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
-        let cancel = Arc::new(AtomicBool::new(false));
-        let (flag, registry) = (Arc::clone(&cancel), self.0);
+        let asked = Asked::default();
+        let (flags, registry) = (asked.clone(), self.0);
         thread::spawn(move || {
             // A receiver that is gone has nothing left to hear.
             let tell = |report| drop(reports.send((id, report)));
             let sink = |fraction, note| tell(Report::Progress { fraction, note });
-            tell(Report::Ended(execute(&job, registry, &sink, &flag)));
+            tell(Report::Ended(execute(&job, registry, &sink, &flags)));
         });
-        Box::new(Flag(cancel))
+        Box::new(asked)
     }
 }
 
-struct Flag(Arc<AtomicBool>);
-impl Running for Flag {
+impl Running for Asked {
     fn cancel(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+    fn checkpoint(&mut self) {
+        self.checkpoint.store(true, Ordering::Relaxed);
     }
 }
 
@@ -270,11 +275,21 @@ fn tail(log: &Path) -> Vec<String> {
 }
 
 struct Channel(Option<Arc<Mutex<UnixStream>>>);
-impl Running for Channel {
-    fn cancel(&mut self) {
+
+impl Channel {
+    fn say(&self, message: &ToWorker) {
         if let Some(writer) = &self.0 {
             // A worker that is gone needs no word.
-            drop(tell(writer, &ToWorker::Cancel));
+            drop(tell(writer, message));
         }
+    }
+}
+
+impl Running for Channel {
+    fn cancel(&mut self) {
+        self.say(&ToWorker::Cancel);
+    }
+    fn checkpoint(&mut self) {
+        self.say(&ToWorker::Checkpoint);
     }
 }

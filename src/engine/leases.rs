@@ -62,7 +62,7 @@ impl Default for Awaited {
 impl Awaited {
     /// Watches the lease on a node's key.
     pub fn add(&mut self, id: NodeId, store: &Store, key: &Hash, here: &Owner, patience: Duration) {
-        self.vigils.insert(id, Vigil::new(store, key, here, patience));
+        self.vigils.insert(id, Vigil::new(store, key, here, patience, Instant::now()));
     }
 
     /// Whether nothing is awaited.
@@ -83,7 +83,7 @@ impl Awaited {
         self.looked = Instant::now();
         let mut over = Vec::new();
         for (id, vigil) in &mut self.vigils {
-            match vigil.is_over() {
+            match vigil.is_over(self.looked) {
                 Ok(true) => over.push((*id, Ok(()))),
                 Ok(false) => (),
                 Err(error) => over.push((*id, Err(error))),

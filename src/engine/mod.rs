@@ -4,12 +4,15 @@
 //! table and no science, and it is tested with toy kinds in milliseconds.
 
 pub mod attempt;
+pub mod checkpoint;
 pub mod commits;
 pub mod context;
 pub mod event;
 pub mod execute;
 pub mod executor;
 pub mod failure;
+#[cfg(test)]
+mod fault_tests;
 pub mod graph;
 pub mod key;
 pub mod kind;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::attempt::{self, Attempt};
+use super::checkpoint::Checkpointing;
 use super::commits::{self, Finished, Order, Orders};
 use super::event::{Event, Watcher};
 use super::execute::Produced;
@@ -38,6 +39,8 @@ pub struct Options {
     pub commit: Later<Option<Commit>>,
     /// The folder in which nodes work.
     pub scratch: PathBuf,
+    /// When running nodes save checkpoints.
+    pub checkpoints: Checkpointing,
 }
 
 /// A value that is waited for when it is first needed.
@@ -112,6 +115,9 @@ pub fn run(
         while !walk.is_over() {
             if interrupt.load(Ordering::Relaxed) && !walk.results.interrupted {
                 walk.interrupt();
+            }
+            if options.checkpoints.asked.swap(false, Ordering::Relaxed) {
+                walk.running.values_mut().for_each(|(_, handle)| handle.checkpoint());
             }
             walk.hear(&inbox);
             walk.look_elsewhere();
@@ -403,6 +409,8 @@ impl Walk<'_> {
         match outcome {
             Ok(true) => {
                 self.results.computed += 1;
+                // One that cannot be removed is of no value, and does no harm.
+                drop(self.store.forget_checkpoints(&self.key(id)));
                 (self.watcher)(&Event::Computed { node: id, seconds, metrics });
             }
             // Another run, which took this one for dead, writes the record: what was computed counts all the same.

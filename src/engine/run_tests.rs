@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::checkpoint::Checkpointing;
 use super::event::Event;
 use super::executor::InProcess;
 use super::graph::Graph;
@@ -17,7 +18,7 @@ use crate::store::lease::Owner;
 use crate::store::stamps::Stamps;
 use crate::store::{Store, files};
 
-const CHAIN: &str = r#"
+pub(super) const CHAIN: &str = r#"
 [experiment]
 name = "toy"
 seed = 1
@@ -37,7 +38,7 @@ right = "@b"
 "#;
 
 /// Plans a text.
-fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
+pub(super) fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     let file = folder.join("x.toml");
     files::write_atomic(&file, text.as_bytes()).unwrap();
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
@@ -46,7 +47,7 @@ fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     plan.filter(|_| errors.is_empty()).ok_or_else(|| errors.render(&sources, false))
 }
 
-fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
+pub(super) fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
     let scratch = store.root().join("scratch");
     files::make_folder(&scratch).unwrap();
     let owner = Owner::this("h", "r");
@@ -59,10 +60,11 @@ fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
         patience,
         commit: Later::new(Box::new(|| None)),
         scratch,
+        checkpoints: Checkpointing::default(),
     }
 }
 
-fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
+pub(super) fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
     let mut events = Vec::new();
     let never = AtomicBool::new(false);
     let mut watcher = |event: &Event| events.push(event.clone());

@@ -13,6 +13,8 @@ mod upkeep;
 
 pub use upkeep::{read_pieces, touch};
 
+use tempfile::TempDir;
+
 /// An I/O error with what was tried and where.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
@@ -243,6 +245,34 @@ pub fn settle(from: &Path, to: &Path) -> Result<(), FileError> {
         }
     };
     settle().map_err(|e| FileError::new("store", to, e))
+}
+
+/// Makes an empty folder under a temporary name, in a folder that is made where it does not exist; it goes with the value.
+pub fn new_folder(parent: &Path) -> Result<TempDir, FileError> {
+    make_folder(parent)?;
+    let all_read = Permissions::from_mode(0o755);
+    let made = tempfile::Builder::new().prefix(".new-").permissions(all_read).tempdir_in(parent);
+    made.map_err(|e| FileError::new("create a folder in", parent, e))
+}
+
+/// Gives a new folder its name, which must be free. Its files are synced already.
+pub fn settle_folder(folder: TempDir, to: &Path) -> Result<(), FileError> {
+    let parent = to.parent().expect("a folder that is named has one above it");
+    let settle = || -> io::Result<()> {
+        sync_folder(folder.path())?;
+        fs::rename(folder.path(), to)?;
+        sync_folder(parent)
+    };
+    settle().map_err(|e| FileError::new("name", to, e))?;
+    // Nothing lies under the temporary name any more.
+    drop(folder.keep());
+    Ok(())
+}
+
+/// Waits until a file's bytes are on the disk.
+pub fn sync_file(path: &Path) -> Result<(), FileError> {
+    let synced = File::open(path).and_then(|file| file.sync_data());
+    synced.map_err(|e| FileError::new("sync", path, e))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

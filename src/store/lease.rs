@@ -172,21 +172,22 @@ pub struct Vigil {
 
 impl Vigil {
     /// Begins to watch the lease on a key.
-    pub fn new(store: &Store, key: &Hash, here: &Owner, patience: Duration) -> Self {
+    pub fn new(store: &Store, key: &Hash, here: &Owner, patience: Duration, now: Instant) -> Self {
         let (path, here) = (store.lease_path(key), here.host.clone());
-        Self { seen: look(&path), path, here, since: Instant::now(), patience }
+        Self { seen: look(&path), path, here, since: now, patience }
     }
 
     /// Looks again; true when the key may be claimed. A lease whose owner is dead is taken away.
-    pub fn is_over(&mut self) -> Result<bool, FileError> {
-        let Some(now) = look(&self.path) else { return Ok(true) };
-        let alive = self.seen.as_ref() != Some(&now);
+    pub fn is_over(&mut self, now: Instant) -> Result<bool, FileError> {
+        let Some(found) = look(&self.path) else { return Ok(true) };
+        let alive = self.seen.as_ref() != Some(&found);
         if alive {
-            (self.seen, self.since) = (Some(now.clone()), Instant::now());
+            (self.seen, self.since) = (Some(found.clone()), now);
         }
-        let dead = now.0.is_gone(&self.here) || self.since.elapsed() > self.patience;
+        let stood = now.saturating_duration_since(self.since);
+        let dead = found.0.is_gone(&self.here) || stood > self.patience;
         if dead {
-            take_away(&self.path, &now.0)?;
+            take_away(&self.path, &found.0)?;
         }
         Ok(dead)
     }
@@ -194,6 +195,8 @@ impl Vigil {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::hash;
     use super::*;
 
@@ -234,15 +237,15 @@ mod tests {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
         let Claim::Mine(mut lease) = store.claim(&key, &a).unwrap() else { panic!("it was free") };
-        let patience = Duration::from_millis(60);
-        let mut vigil = Vigil::new(&store, &key, &b, patience);
-        for _ in 0..4 {
-            std::thread::sleep(Duration::from_millis(20));
+        let (patience, begun) = (Duration::from_mins(1), Instant::now());
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let mut vigil = Vigil::new(&store, &key, &b, patience, begun);
+        for seconds in [50, 100, 150] {
             lease.beat().unwrap();
-            assert!(!vigil.is_over().unwrap(), "it is alive");
+            assert!(!vigil.is_over(at(seconds)).unwrap(), "it is alive");
         }
-        std::thread::sleep(Duration::from_millis(80));
-        assert!(vigil.is_over().unwrap());
+        assert!(!vigil.is_over(at(210)).unwrap());
+        assert!(vigil.is_over(at(211)).unwrap());
         let Claim::Mine(new) = store.claim(&key, &b).unwrap() else { panic!("it was taken away") };
         // The old owner wakes up: it does no harm to the new one.
         lease.beat().unwrap();
@@ -258,5 +261,94 @@ mod tests {
         let Claim::Mine(lease) = store.claim(&key, &b).unwrap() else { panic!("it was free") };
         take_away(&store.lease_path(&key), &a).unwrap();
         assert!(lease.is_held());
+    }
+
+    /// What may happen to the owners of one key.
+    #[derive(Clone, Debug)]
+    enum Move {
+        Claim(usize),
+        Beat(usize),
+        Watch(usize),
+        Look(usize),
+        Release(usize),
+        /// It is gone without a word, as its host is.
+        Die(usize),
+        Wait(u64),
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let who = || 0usize..3;
+        let one = prop_oneof![
+            who().prop_map(Move::Claim),
+            who().prop_map(Move::Beat),
+            who().prop_map(Move::Watch),
+            who().prop_map(Move::Look),
+            who().prop_map(Move::Release),
+            who().prop_map(Move::Die),
+            (0u64..50).prop_map(Move::Wait),
+        ];
+        prop::collection::vec(one, 1..80)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever happens in whatever order: one owner at most, none taken for dead that gave a sign within the patience,
+        /// none that comes back from the dead, and after all of them the key is free again.
+        #[test]
+        fn one_owner_at_most_and_none_for_good(moves in moves()) {
+            let (_folder, store, key) = bench();
+            let owners = [owner(1, "a"), owner(2, "b"), owner(3, "c")];
+            let (patience, mut now) = (Duration::from_secs(60), Instant::now());
+            let mut leases: [Option<Lease>; 3] = [None, None, None];
+            let mut vigils: [Option<Vigil>; 3] = [None, None, None];
+            let mut sign = now;
+            for step in moves {
+                let held = |leases: &[Option<Lease>; 3]| -> Vec<usize> {
+                    let is = |i: &usize| leases[*i].as_ref().is_some_and(Lease::is_held);
+                    (0..3).filter(is).collect()
+                };
+                let before = held(&leases);
+                match step {
+                    Move::Claim(i) => match store.claim(&key, &owners[i]).unwrap() {
+                        Claim::Mine(lease) => {
+                            prop_assert!(before.is_empty());
+                            (leases[i], sign) = (Some(lease), now);
+                        }
+                        Claim::Theirs(other) => prop_assert!(owners.contains(&other)),
+                    },
+                    Move::Beat(i) => if let Some(lease) = &mut leases[i] {
+                        if lease.is_held() {
+                            sign = now;
+                        }
+                        lease.beat().unwrap();
+                    },
+                    Move::Watch(i) => {
+                        vigils[i] = Some(Vigil::new(&store, &key, &owners[i], patience, now));
+                    }
+                    Move::Look(i) => if let Some(vigil) = &mut vigils[i] {
+                        let over = vigil.is_over(now).unwrap();
+                        if over && before.len() == 1 {
+                            prop_assert!(now - sign > patience, "it gave a sign of life");
+                        }
+                    },
+                    Move::Release(i) => if let Some(lease) = leases[i].take() {
+                        lease.release().unwrap();
+                    },
+                    Move::Die(i) => drop(leases[i].take()),
+                    Move::Wait(seconds) => now += Duration::from_secs(seconds),
+                }
+                let after = held(&leases);
+                prop_assert!(after.len() <= 1);
+                let claimed = after.iter().all(|i| before.contains(i) || matches!(step, Move::Claim(j) if j == *i));
+                prop_assert!(claimed, "nobody gets it without claiming it");
+            }
+            leases = [None, None, None];
+            drop(leases);
+            let last = owner(4, "d");
+            let mut vigil = Vigil::new(&store, &key, &last, patience, now);
+            prop_assert!(vigil.is_over(now + patience + Duration::from_secs(1)).unwrap());
+            prop_assert!(matches!(store.claim(&key, &last).unwrap(), Claim::Mine(_)));
+        }
     }
 }

@@ -10,6 +10,8 @@ mod bench;
 mod caching;
 mod commands;
 mod crashes;
+mod disks;
+mod kills;
 mod mistakes;
 mod reports;
 mod science;

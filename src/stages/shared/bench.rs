@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
 
+use crate::engine::checkpoint::Asked;
 use crate::engine::context::{Bound, Context};
 use crate::engine::stage::{Artifact, Files, MAIN, Stage};
 use crate::store::files;
@@ -39,7 +39,7 @@ impl Bench {
         let broken = stage.check();
         anyhow::ensure!(broken.is_empty(), "{broken:?}");
         let out = tempfile::tempdir_in(self.folder.path())?.keep();
-        let never = AtomicBool::new(false);
+        let never = Asked::default();
         let sink = |_: f64, _: String| ();
         let mut cx = Context::new(&self.inputs, &out, &sink, &never);
         stage.run(&mut cx)?;
