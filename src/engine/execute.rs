@@ -13,6 +13,7 @@ use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
 use super::parameter::PATH;
 use super::stage::Outputs;
+use crate::store::checkpoint::{Checkpoints, Maker};
 use crate::store::{ArtifactRecord, Store, files, hash};
 
 /// Everything a worker needs to compute one node: paths, never tensors.
@@ -87,7 +88,9 @@ fn compute(
     let store = Store::open(&job.cache)?;
     let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
-    let mut cx = Context::new(&job.inputs, folder.path(), sink, asked).keeping(Keeper::new(job));
+    let checkpoints = Checkpoints::new(&job.checkpoint, Maker::this(&job.kind, job.version));
+    let keeper = Keeper::new(checkpoints, job.checkpoint_every, job.deadline);
+    let mut cx = Context::new(&job.inputs, folder.path(), sink, asked).keeping(keeper);
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
     let declared = stage.outputs();

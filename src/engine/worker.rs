@@ -26,15 +26,15 @@ pub fn serve(registry: Registry, asked: &Asked) -> io::Result<()> {
     let program = env!("CARGO_PKG_VERSION").to_owned();
     send(&mut channel, &FromWorker::Hello { protocol: PROTOCOL, program })?;
     loop {
-        return match receive(&mut channel)? {
-            Some(ToWorker::Run(job)) => compute(&job, registry, channel, asked),
+        match receive(&mut channel)? {
+            Some(ToWorker::Run(job)) => return compute(&job, registry, channel, asked),
             // Asked to stop before there was anything to do.
             Some(ToWorker::Cancel) => {
-                send(&mut channel, &FromWorker::Failed(Failure::interrupted()))
+                return send(&mut channel, &FromWorker::Failed(Failure::interrupted()));
             }
-            Some(ToWorker::Checkpoint) => continue,
-            None => Ok(()),
-        };
+            Some(ToWorker::Checkpoint) => asked.checkpoint.store(true, Ordering::Relaxed),
+            None => return Ok(()),
+        }
     }
 }
 

@@ -7,3 +7,6 @@ pub mod film;
 pub mod network;
 pub mod problem;
 pub mod training;
+
+/// The name of the file that holds the state of a checkpoint.
+pub const STATE: &str = "state.safetensors";
