@@ -6,6 +6,7 @@ pub mod canvas;
 pub mod film;
 pub mod network;
 pub mod problem;
+pub mod searches;
 pub mod training;
 
 /// The name of the file that holds the state of a checkpoint.
