@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod canvas;
 pub mod film;
+pub mod geometry;
 pub mod network;
 pub mod problem;
 pub mod searches;
