@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::execute::Job;
 use crate::store::Files;
-use crate::store::checkpoint::{Checkpoints, Maker};
+use crate::store::checkpoint::Checkpoints;
 
 /// A state that a stage can go on from, to the same bits as without a break.
 pub trait Checkpoint: Sized {
     /// Moves whenever the files, or what they mean, change.
     const FORMAT: u32;
+    /// Where the stage goes on, in words for the log, such as `epoch 3`.
+    fn place(&self) -> String;
     /// Writes the state as files into an empty folder.
     fn save(&self, folder: &Path) -> anyhow::Result<()>;
     /// Reads it back.
@@ -111,13 +112,11 @@ struct Kept {
 }
 
 impl Keeper {
-    /// Begins to keep the checkpoints of a job.
-    pub fn new(job: &Job) -> Self {
-        let program = env!("CARGO_PKG_VERSION").to_owned();
-        let maker = Maker { kind: job.kind.clone(), version: job.version, program };
-        let (every, deadline) = (job.checkpoint_every, job.deadline);
+    /// Begins to keep the checkpoints of a stage: so many seconds from one to the next, and until it is ended from
+    /// outside.
+    pub fn new(checkpoints: Checkpoints, every: f64, deadline: Option<f64>) -> Self {
         Self {
-            checkpoints: Checkpoints::new(&job.checkpoint, maker),
+            checkpoints,
             since: Instant::now(),
             kept: Mutex::new(Kept {
                 pace: Pace { every, deadline, last: 0.0, cost: 0.0 },
@@ -133,7 +132,7 @@ impl Keeper {
         while let Some(found) = self.checkpoints.newest(C::FORMAT, before) {
             match C::load(&found.files) {
                 Ok(state) => {
-                    tracing::info!("going on from checkpoint {}", found.number);
+                    tracing::info!("resumed at {} (checkpoint {})", state.place(), found.number);
                     kept.good = Some(found.number);
                     kept.pace.last = self.now();
                     return Some(state);
@@ -186,11 +185,11 @@ mod tests {
     use serde_json::json;
     use tempfile::TempDir;
 
-    use super::super::execute::execute;
+    use super::super::execute::{Job, execute};
     use super::super::failure::FailureKind;
     use super::super::toys::TOYS;
     use super::*;
-    use crate::store::checkpoint::MANIFEST;
+    use crate::store::checkpoint::{MANIFEST, Maker};
     use crate::store::{Store, files, hash};
 
     /// A job that adds the numbers to 12, with a checkpoint at every step.
@@ -315,8 +314,7 @@ mod tests {
         let bench = Bench::new().broken_off();
         let last = bench.job.checkpoint.join("6");
         let found = || {
-            let program = env!("CARGO_PKG_VERSION").to_owned();
-            let maker = Maker { kind: "toy.series".into(), version: 1, program };
+            let maker = Maker::this("toy.series", 1);
             Checkpoints::new(&bench.job.checkpoint, maker).newest(1, None)
         };
         let whole = found().unwrap();

@@ -27,6 +27,9 @@ pub struct Context<'a> {
     sink: &'a ProgressSink<'a>,
     asked: &'a Asked,
     keeper: Option<Keeper>,
+    /// Pause points that are left until the stage is interrupted, where a test does so.
+    #[cfg(test)]
+    left: Option<std::sync::atomic::AtomicUsize>,
     told: Mutex<Option<Instant>>,
     saved: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
@@ -69,6 +72,8 @@ impl<'a> Context<'a> {
             sink,
             asked,
             keeper: None,
+            #[cfg(test)]
+            left: None,
             told: Mutex::new(None),
             saved: BTreeMap::new(),
             metrics: BTreeMap::new(),
@@ -79,6 +84,21 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn keeping(self, keeper: Keeper) -> Self {
         Self { keeper: Some(keeper), ..self }
+    }
+
+    /// Interrupts the stage at one of its pause points, counted from 1.
+    #[cfg(test)]
+    #[must_use]
+    pub fn interrupted_at(self, point: usize) -> Self {
+        Self { left: Some(point.into()), ..self }
+    }
+
+    #[cfg(test)]
+    fn count_down(&self) {
+        use std::sync::atomic::Ordering::SeqCst;
+        if self.left.as_ref().is_some_and(|left| left.fetch_sub(1, SeqCst) == 1) {
+            self.asked.cancel.store(true, SeqCst);
+        }
     }
 
     /// Loads what an input field points at.
@@ -169,6 +189,8 @@ impl<'a> Context<'a> {
         &self,
         state: impl FnOnce() -> anyhow::Result<S>,
     ) -> anyhow::Result<()> {
+        #[cfg(test)]
+        self.count_down();
         if let Some(keeper) = &self.keeper {
             keeper.pause_point(self.asked, state);
         }

@@ -140,6 +140,9 @@ pub(crate) struct Added {
 
 impl Checkpoint for Added {
     const FORMAT: u32 = 1;
+    fn place(&self) -> String {
+        format!("number {}", self.numbers)
+    }
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
         files::write(&folder.join("numbers.txt"), self.numbers.to_string().as_bytes())?;
         Ok(files::write(&folder.join("sum.txt"), self.sum.to_string().as_bytes())?)

@@ -31,6 +31,13 @@ pub struct Maker {
     pub program: String,
 }
 
+impl Maker {
+    /// This program, for a kind of a version.
+    pub fn this(kind: &str, version: u32) -> Self {
+        Self { kind: kind.to_owned(), version, program: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
 /// What a checkpoint consists of.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {

@@ -33,10 +33,28 @@ pub fn to_artifact(network: &ResNet) -> anyhow::Result<Encoder> {
     let about = serde_json::to_value(network.config)?;
     let mut file = TensorFile::about(about);
     for (name, tensor) in network.parameters.to_tensors()? {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        file = file.with(&name, Plain::f32(tensor.dims(), values));
+        file = file.with(&name, to_plain(&tensor)?);
     }
     Ok(Encoder { file })
+}
+
+/// Copies a tensor of candle's; what is not of 32-bit floats becomes 64-bit ones.
+pub fn to_plain(tensor: &Tensor) -> anyhow::Result<Plain> {
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::F32 {
+        return Ok(Plain::f32(tensor.dims(), flat.to_vec1()?));
+    }
+    Ok(Plain::f64(tensor.dims(), flat.to_dtype(DType::F64)?.to_vec1()?))
+}
+
+/// Copies a tensor to candle's.
+pub fn to_candle(plain: &Plain, device: &Device) -> anyhow::Result<Tensor> {
+    let shape = plain.shape.as_slice();
+    Ok(match &plain.data {
+        Data::F32(values) => Tensor::from_slice(values, shape, device)?,
+        Data::F64(values) => Tensor::from_slice(values, shape, device)?,
+        Data::U32(values) => Tensor::from_slice(values, shape, device)?,
+    })
 }
 
 /// Makes the network of an artifact.

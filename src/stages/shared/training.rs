@@ -1,7 +1,8 @@
 //! Failures of the networks, as the engine reports them.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::{Failure, FailureKind};
 use crate::nn::error::NnError;
@@ -54,6 +55,14 @@ fn is_out_of_memory(message: &str) -> bool {
 /// Breaks off once the run is interrupted.
 pub fn flow(cx: &Context<'_>) -> ControlFlow<()> {
     if cx.check_cancelled().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Says where training could go on from, and breaks off once the run is interrupted.
+pub fn pause<C: Checkpoint, S: Deref<Target = C>>(
+    cx: &Context<'_>,
+    state: impl FnOnce() -> anyhow::Result<S>,
+) -> ControlFlow<()> {
+    if cx.pause_point(state).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 #[cfg(test)]
