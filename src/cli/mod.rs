@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+pub mod cache;
 pub mod check;
 pub mod error;
 pub mod graph;
@@ -63,6 +64,9 @@ enum Command {
     Logs(logs::LogsArgs),
     /// List past runs
     Log(log::LogArgs),
+    /// Verify, clean and share cached results
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// List the kinds of stages, or explain one
     Kinds(kinds::KindsArgs),
     /// Print the JSON Schema of experiment files, for editors
@@ -96,6 +100,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
         Command::Log(args) => log::log(&args, cache),
+        Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),
         Command::Worker => worker::worker(),

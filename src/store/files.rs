@@ -1,7 +1,7 @@
 //! Every effect on the disk, each error with its path.
 #![expect(clippy::disallowed_methods, reason = "the one file that calls std::fs")]
 
-use std::fs::{self, DirEntry, File, Permissions, TryLockError};
+use std::fs::{self, DirEntry, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{self, Path, PathBuf};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod upkeep;
 
-pub use upkeep::{read_pieces, touch};
+pub use upkeep::{Entry, entries, read_pieces, touch};
 
 use tempfile::TempDir;
 
@@ -65,15 +65,21 @@ pub struct Stamp {
 
 /// Reads the stamp of a file; links are followed.
 pub fn stamp(path: &Path) -> Result<Stamp, FileError> {
-    let meta = fs::metadata(path).map_err(|e| FileError::new("look at", path, e))?;
-    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    Ok(Stamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        len: meta.len(),
-        modified: nanos(meta.mtime(), meta.mtime_nsec()),
-        changed: nanos(meta.ctime(), meta.ctime_nsec()),
-    })
+    fs::metadata(path).map(|meta| Stamp::of(&meta)).map_err(|e| FileError::new("look at", path, e))
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        let nanos =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            len: meta.len(),
+            modified: nanos(meta.mtime(), meta.mtime_nsec()),
+            changed: nanos(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 /// Makes a path absolute without asking the disk.

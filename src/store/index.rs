@@ -71,6 +71,13 @@ impl Index {
         (line[..KEY] == *summary.key.to_hex().as_bytes()).then_some(summary)
     }
 
+    /// How many lines are not as they were written.
+    pub fn damaged(&self) -> usize {
+        let whole = self.lines.iter().filter(|(_, range)| self.read(range).is_some()).count();
+        let lines = self.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.count() - whole
+    }
+
     /// Every summary, sorted by key.
     pub fn all(&self) -> Vec<Summary> {
         let mut keys: Vec<Hash> = self.lines.iter().map(|(key, _)| *key).collect();

@@ -24,12 +24,16 @@ pub mod files;
 pub mod hash;
 pub mod index;
 pub mod lease;
+pub mod pins;
 pub mod record;
 pub mod runs;
 pub mod scratch;
+pub mod sealed;
 pub mod settled;
 pub mod stamps;
+pub mod survey;
 pub mod tiers;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

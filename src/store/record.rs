@@ -1,7 +1,6 @@
 //! Records: what a finished node left, and where it came from.
 //!
-//! A record is JSON whose last entry is the hash of everything before it: one that was cut or in which a bit has
-//! changed is told from one that is whole.
+//! A record is [`sealed`]: one that was cut or in which a bit has changed is told from one that is whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::hash::{self, Hash};
+use super::sealed;
 
 /// The format of records written by this program.
 pub const FORMAT: u32 = 2;
@@ -97,16 +97,10 @@ pub enum Unreadable {
     Older,
 }
 
-/// What precedes the hash at a record's end.
-const CHECK: &str = ",\n  \"check\": \"";
-
 impl Record {
     /// The record as it stands on the disk.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let text = serde_json::to_string_pretty(self).expect("a record is plain data");
-        let body = text.strip_suffix("\n}").expect("a record is a table that is not empty");
-        let check = hash::bytes(body.as_bytes()).to_hex();
-        format!("{body}{CHECK}{check}\"\n}}\n").into_bytes()
+        sealed::to_bytes(self)
     }
 
     /// Reads it back.
@@ -122,12 +116,7 @@ impl Record {
         if head.format < FORMAT {
             return Err(Unreadable::Older);
         }
-        let text = str::from_utf8(bytes).map_err(|_| Unreadable::Damaged)?;
-        let (body, check) = text.rsplit_once(CHECK).ok_or(Unreadable::Damaged)?;
-        if check != format!("{}\"\n}}\n", hash::bytes(body.as_bytes()).to_hex()) {
-            return Err(Unreadable::Damaged);
-        }
-        serde_json::from_str(text).map_err(|_| Unreadable::Damaged)
+        sealed::from_bytes(bytes).ok_or(Unreadable::Damaged)
     }
 
     /// What the engine needs of it.

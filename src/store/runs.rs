@@ -9,6 +9,7 @@ use super::Store;
 use super::files::{self, FileError};
 use super::hash::{self, Hash};
 use super::lease::Owner;
+use super::sealed;
 
 /// One invocation of `run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,10 +67,13 @@ impl Store {
         self.root().join("runs").join(id)
     }
 
+    pub(super) fn run_path(&self, id: &str) -> PathBuf {
+        self.run_folder(id).join("run.json")
+    }
+
     /// Writes the record of a run.
     pub fn write_run(&self, run: &Run) -> Result<(), FileError> {
-        let text = serde_json::to_vec_pretty(run).expect("a run is plain data");
-        files::replace(&self.run_folder(&run.id).join("run.json"), &text)?;
+        files::replace(&self.run_path(&run.id), &sealed::to_bytes(run))?;
         if run.outcome == Outcome::Unfinished {
             return Ok(());
         }
@@ -124,8 +128,8 @@ impl Store {
         let mut ids = files::folders(&self.root().join("runs"))?;
         ids.reverse();
         let read = |id: &String| {
-            let text = files::read(&self.run_folder(id).join("run.json")).ok()?;
-            serde_json::from_slice(&text).ok()
+            let bytes = files::read(&self.run_path(id)).ok()?;
+            sealed::from_bytes(&bytes)
         };
         Ok(ids.iter().filter_map(read).collect())
     }

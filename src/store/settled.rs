@@ -72,7 +72,7 @@ impl Settled {
         [hash::bytes(&body).as_bytes().as_slice(), &body].concat()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (check, body) = bytes.split_at_checked(32)?;
         if hash::bytes(body).as_bytes() != check {
             return None;

@@ -52,7 +52,8 @@ impl Known {
     }
 }
 
-fn now() -> i128 {
+/// The time, in nanoseconds since 1970.
+pub(super) fn now() -> i128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 trusts nothing.
     since.map_or(i128::MIN, |time| time.as_nanos() as i128)
@@ -64,6 +65,11 @@ impl Stamps {
         let text = files::read(path).unwrap_or_default();
         let known = read(&text).unwrap_or_default().into_iter().collect();
         Self { path: Some(path.to_path_buf()), known, changed: false }
+    }
+
+    /// Whether a file holds what was remembered in it.
+    pub fn is_sound(path: &Path) -> bool {
+        files::read(path).is_ok_and(|text| read(&text).is_some())
     }
 
     /// Hashes a file or folder as [`hash::data`] does.

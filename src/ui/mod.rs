@@ -2,6 +2,7 @@
 
 pub mod bars;
 pub mod lines;
+pub mod meter;
 pub mod words;
 
 use std::io::IsTerminal;

@@ -73,7 +73,7 @@ impl Bench {
         let ended = command.output().map(Ended::of).ok();
         let ended = ended.filter(|e| e.code != Some(REFUSED) && !e.stderr.starts_with("unshare"));
         if ended.is_none() {
-            println!("SKIPPED: this user cannot mount a folder read-only in a namespace");
+            skipped("this user cannot mount a folder read-only in a namespace");
         }
         ended
     }
@@ -143,6 +143,12 @@ impl Ended {
         };
         (number(" run"), number(" cached"))
     }
+}
+
+/// Says that a test could not look at what it is for.
+#[expect(clippy::print_stderr, reason = "a test that was not made is not one that passed")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// Every file under a folder, sorted; none where there is no folder.

@@ -7,6 +7,7 @@
 
 mod bench;
 
+mod cache;
 mod caching;
 mod commands;
 mod crashes;

@@ -1,14 +1,13 @@
 //! What keeping a store in order needs: files read in pieces, listed with their stamps, copied with a look at what they
 //! hold.
-#![expect(clippy::disallowed_methods, reason = "a part of the one file that calls std::fs")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
-use super::{FileError, spend};
+use super::{FileError, Stamp, spend};
 
 /// Files are read in pieces of this many bytes.
 const PIECE: usize = 4 << 20;
@@ -33,6 +32,39 @@ pub fn read_pieces(path: &Path, take: &mut dyn FnMut(&[u8])) -> Result<(), FileE
         }
     };
     read().map_err(|e| FileError::new("read", path, e))
+}
+
+/// What lies in a folder under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// What the file system says of it; of the link itself, where it leads nowhere.
+    pub stamp: Stamp,
+}
+
+/// Lists what lies directly in a folder, sorted by name; nothing where it does not exist. What goes meanwhile is left
+/// out.
+pub fn entries(folder: &Path) -> Result<Vec<Entry>, FileError> {
+    let list = || -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let Ok(meta) = fs::metadata(entry.path()).or_else(|_| entry.metadata()) else {
+                continue;
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push(Entry { name, is_folder: meta.is_dir(), stamp: Stamp::of(&meta) });
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    };
+    match list() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|e| FileError::new("list", folder, e)),
+    }
 }
 
 /// Sets the times of a file to now; false where it is gone.
