@@ -204,7 +204,7 @@ impl Builder<'_> {
             kind,
             parameters: resolved,
             outputs: parsed.outputs(),
-            threads: stage.resources.cpu,
+            threads: stage.terms.resources.cpu,
         });
         self.nodes.insert((stage.name.clone(), labels), id);
         id

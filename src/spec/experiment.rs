@@ -9,6 +9,7 @@ use super::axes::{self, Axis};
 use super::deserialize::{from_table, from_value};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::layers;
+use super::resources::{self, Terms};
 use super::source::{Origin, Sources};
 use super::suggest;
 use super::value::{self, Entry, Value, ValueKind};
@@ -49,18 +50,10 @@ pub struct StageEntry {
     pub kind: Option<(String, Origin)>,
     /// One sentence on its purpose.
     pub about: Option<String>,
-    /// What it occupies while it runs.
-    pub resources: Resources,
+    /// How its nodes are run.
+    pub terms: Terms,
     /// Everything else: parameters of the kind, placeholders still in them.
     pub parameters: Vec<Entry>,
-}
-
-/// What a node occupies while it runs; never part of its identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// CPU threads; as many as are free where absent.
-    pub cpu: Option<usize>,
 }
 
 /// The layers over the file.
@@ -225,18 +218,12 @@ fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
         let hint = "`wavecrest kinds` lists the kinds";
         errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
     }
-    let written = entry.value.get("resources");
-    let resources: Resources = typed(written, errors).unwrap_or_default();
-    if let (Some(0), Some(written)) = (resources.cpu, written) {
-        errors
-            .push(Diagnostic::at(written.origin, "a stage runs on at least 1 thread: `cpu` is 0"));
-    }
     Some(StageEntry {
         name: entry.key.clone(),
         origin: entry.key_origin,
         kind: typed(kind, errors).zip(kind.map(|kind| kind.origin)),
         about: typed(entry.value.get("about"), errors),
-        resources,
+        terms: resources::read(&entry.value, errors),
         parameters: fields
             .iter()
             .filter(|f| !RESERVED.contains(&f.key.as_str()))
@@ -249,7 +236,10 @@ fn stage(entry: &Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
 const RESERVED_AXES: [&str; 2] = ["include", "exclude"];
 
 /// Keys of a stage that are no parameters.
-pub const RESERVED: [&str; 3] = ["kind", "about", "resources"];
+pub const RESERVED: [&str; 6] = {
+    let [resources, retries, timeout, keep] = resources::KEYS;
+    ["kind", "about", resources, retries, timeout, keep]
+};
 
 fn typed<'a, T: Deserialize<'a>>(value: Option<&'a Value>, errors: &mut Diagnostics) -> Option<T> {
     let value = value?;
