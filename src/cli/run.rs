@@ -14,6 +14,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::workspace::{Workspace, planned};
 use super::{CliError, ExperimentArgs, reports, say};
 use crate::engine::executor::Processes;
+use crate::engine::machine::Machine;
+use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Options, Results};
 use crate::plan::Plan;
 use crate::store::lease::{Owner, PATIENCE};
@@ -45,9 +47,11 @@ pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
     let mut run = begin(args, &plan);
     workspace.store.write_run(&run)?;
     let scratch = workspace.store.scratch(&run.host)?;
+    let machine = Machine::here();
     let options = Options {
         run: run.id.clone(),
-        threads: args.threads.unwrap_or_else(cores).max(1),
+        capacity: Capacity::of_threads(args.threads.unwrap_or(machine.cores)),
+        machine,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
@@ -78,10 +82,6 @@ fn interrupts() -> Result<Arc<AtomicBool>, CliError> {
             .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
     }
     Ok(flag)
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn begin(args: &RunArgs, plan: &Plan) -> Run {

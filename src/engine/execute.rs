@@ -32,8 +32,8 @@ pub struct Job {
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
     pub scratch: PathBuf,
-    /// CPU threads.
-    pub threads: usize,
+    /// What its slot adds to the worker's environment.
+    pub environment: Vec<(String, String)>,
     /// Where the log goes.
     pub log: PathBuf,
 }

@@ -128,7 +128,7 @@ impl Processes {
         let log: File = files::create(&job.log).map_err(io::Error::other)?;
         let child = Command::new(&self.program)
             .arg("worker")
-            .env("RAYON_NUM_THREADS", job.threads.to_string())
+            .envs(job.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(OwnedFd::from(theirs))
@@ -190,16 +190,17 @@ fn tell(writer: &Mutex<UnixStream>, message: &ToWorker) -> io::Result<()> {
 
 /// Explains a worker that ended without a word.
 fn died(status: io::Result<std::process::ExitStatus>, log: &Path) -> Failure {
-    let how = match status {
-        Ok(status) => match status.signal() {
-            Some(9) => "was killed (signal 9); the system does so when memory runs out".to_owned(),
-            Some(signal) => format!("was ended by signal {signal}"),
-            None => format!("ended with {status}"),
-        },
-        Err(error) => format!("could not be waited for: {error}"),
+    let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
+    let mut failure = match (signal, status) {
+        (Some(signal), _) => Failure::ended_by(signal),
+        (None, Ok(status)) => {
+            Failure::new(FailureKind::Killed, format!("the worker ended with {status}"))
+        }
+        (None, Err(error)) => {
+            let message = format!("the worker could not be waited for: {error}");
+            Failure::new(FailureKind::Killed, message)
+        }
     };
-    let mut failure = Failure::new(FailureKind::Killed, format!("the worker {how}"));
-    failure.transient = true;
     failure.log_tail = tail(log);
     failure
 }

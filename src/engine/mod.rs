@@ -12,12 +12,16 @@ pub mod graph;
 pub mod key;
 pub mod kind;
 pub mod leases;
+pub mod machine;
 pub mod message;
 pub mod parameter;
+pub mod resources;
+pub mod retry;
 pub mod run;
 #[cfg(test)]
 mod run_tests;
 pub mod schedule;
+pub mod slots;
 pub mod stage;
 pub mod status;
 #[cfg(test)]

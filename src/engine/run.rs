@@ -17,7 +17,10 @@ use super::executor::{Executor, Report, Reports, Running};
 use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
 use super::leases::{Awaited, Held};
+use super::machine::{Machine, environment};
+use super::resources::Capacity;
 use super::schedule::{Schedule, State};
+use super::slots::Slot;
 use super::status::{contents, identity, lookup};
 use crate::store::files::FileError;
 use crate::store::lease::{Claim, Owner};
@@ -28,8 +31,10 @@ use crate::store::{Hash, Record, Store, hash};
 pub struct Options {
     /// The name of the run.
     pub run: String,
-    /// CPU threads, all nodes together.
-    pub threads: usize,
+    /// What there is, for all nodes together.
+    pub capacity: Capacity,
+    /// The machine that it is of.
+    pub machine: Machine,
     /// Whether branches that do not depend on a failed node go on.
     pub keep_going: bool,
     /// This process, as other runs that share the cache see it.
@@ -68,7 +73,7 @@ pub fn run(
     interrupt: &AtomicBool,
     watcher: &mut Watcher<'_>,
 ) -> Results {
-    let (schedule, free) = Schedule::new(graph, options.threads);
+    let (schedule, free) = Schedule::new(graph, &options.capacity, &[]);
     let (reports, inbox) = mpsc::channel();
     let held = Held::default();
     let mut walk = Walk {
@@ -174,9 +179,9 @@ impl Walk<'_> {
     }
 
     fn start_ready(&mut self) {
-        while let Some((id, threads)) = self.schedule.take_next() {
+        while let Some((id, slot)) = self.schedule.take_next() {
             match self.admit(id) {
-                Ok(Admission::Mine) => self.start(id, threads),
+                Ok(Admission::Mine) => self.start(id, &slot),
                 Ok(Admission::Hit(record)) => {
                     let mut freed = self.take(id, (*record).clone());
                     freed.extend(self.take_followers(id, &record));
@@ -241,7 +246,7 @@ impl Walk<'_> {
         followers.into_iter().flat_map(|other| self.take(other, record.clone())).collect()
     }
 
-    fn start(&mut self, id: NodeId, threads: usize) {
+    fn start(&mut self, id: NodeId, slot: &Slot) {
         let node = self.graph.node(id);
         let records = &self.results.records;
         let record = |d: NodeId| records[d.index()].as_ref();
@@ -261,14 +266,14 @@ impl Walk<'_> {
             inputs: self.graph.inputs(id).into_iter().filter_map(bind).collect(),
             cache: self.store.cache().to_path_buf(),
             scratch: self.options.scratch.clone(),
-            threads,
+            environment: environment(slot, &self.options.machine),
             log: log.clone(),
         };
         let inputs = contents(self.graph, id, &record);
-        (self.watcher)(&Event::Started { node: id, threads });
+        (self.watcher)(&Event::Started { node: id, threads: slot.threads });
         let attempt = Attempt {
             inputs,
-            threads,
+            threads: slot.threads,
             log,
             since: Instant::now(),
             started: Timestamp::now(),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::event::Event;
 use super::executor::InProcess;
 use super::graph::Graph;
+use super::machine::Machine;
+use super::resources::Capacity;
 use super::run::{Options, Results, run};
 use super::status::{Status, survey};
 use super::toys::TOYS;
@@ -49,8 +51,16 @@ fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
     let scratch = store.root().join("scratch");
     files::make_folder(&scratch).unwrap();
     let owner = Owner::this("h", "r");
-    let (run, patience) = ("r".into(), Duration::from_mins(1));
-    Options { run, threads, keep_going, owner, patience, commit: None, scratch }
+    Options {
+        run: "r".into(),
+        capacity: Capacity::of_threads(threads),
+        machine: Machine::default(),
+        keep_going,
+        owner,
+        patience: Duration::from_mins(1),
+        commit: None,
+        scratch,
+    }
 }
 
 fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
@@ -78,6 +88,15 @@ fn a_rerun_does_only_what_changed() {
     let cases = [
         ("the same", CHAIN.to_owned(), 0),
         ("a comment", CHAIN.replace("seed = 1", "# why\nseed = 1"), 0),
+        (
+            "the terms of a stage",
+            CHAIN.replace(
+                "value = 4",
+                "value = 4\nresources = { cpu = 1, memory = '1 GiB', time = '1h' }\n\
+                retries = 0\ntimeout = '1h'\nkeep = false",
+            ),
+            0,
+        ),
         ("a default spelled out", CHAIN.replace("value = 10", "value = 0xA\nseed = 0"), 0),
         ("a stage renamed", CHAIN.replace("half", "moiety").replace("toy.moiety", "toy.half"), 0),
         ("an upstream rerun to identical bytes", CHAIN.replace("value = 4", "value = 5"), 2),

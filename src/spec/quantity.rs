@@ -69,7 +69,7 @@ pub fn size(text: &str) -> Result<u64, Misread> {
         Ok(whole) => whole.checked_mul(*unit),
         Err(_) => number.parse::<f64>().ok().map(|number| (number * *unit as f64).round() as u64),
     };
-    match bytes.filter(|bytes| *bytes <= i64::MAX as u64) {
+    match bytes.filter(|bytes| *bytes < 1 << 63) {
         Some(0) => Err(wrong("it is less than one byte")),
         Some(bytes) => Ok(bytes),
         None => Err(wrong("no machine holds that much")),
@@ -152,7 +152,7 @@ pub fn duration_words(duration: Duration) -> String {
 /// Writes a duration as [`duration`] reads it: `2h`, `1h30m`.
 pub fn duration_text(duration: Duration) -> String {
     let parts = parts(duration, ["d", "h", "m", "s", "ms"]);
-    parts.map(|(number, unit)| format!("{number}{unit}")).collect()
+    parts.map(|(number, unit)| format!("{number}{unit}")).collect::<Vec<_>>().concat()
 }
 
 /// How many of each unit a duration holds, those of which it holds any; no seconds where there is nothing.

@@ -125,7 +125,7 @@ fn gpu(value: &Value) -> Result<u32, Diagnostic> {
     };
     let thousandths = (number * 1000.0).round();
     let hint = "whole numbers are whole devices; a number between 0 and 1 is a share of one device";
-    if number < 0.0 || number > MOST || number > 1.0 && number.fract() != 0.0 {
+    if !(0.0..=MOST).contains(&number) || number > 1.0 && number.fract() != 0.0 {
         return Err(Diagnostic::at(value.origin, format!("`gpu` cannot be {number}")).hint(hint));
     }
     if number > 0.0 && thousandths < 1.0 {
