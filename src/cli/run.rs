@@ -15,6 +15,8 @@ use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::checkpoint::{Checkpointing, EVERY};
 use crate::engine::executor::Processes;
+use crate::engine::machine::Machine;
+use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
 use crate::spec::experiment::Overlays;
@@ -106,9 +108,11 @@ fn compute(
     let repository = Arc::clone(repository);
     // What has a record needs none; where they cannot be removed, they only take room.
     drop(workspace.store.sweep_checkpoints());
+    let machine = Machine::here();
     let options = Options {
         run: run.id.clone(),
-        threads: args.threads.unwrap_or_else(cores).max(1),
+        capacity: Capacity::of_threads(args.threads.unwrap_or(machine.cores)),
+        machine,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
@@ -159,10 +163,6 @@ fn checkpointing(args: &RunArgs) -> Result<Checkpointing, CliError> {
     signal_hook::flag::register(SIGUSR1, Arc::clone(&checkpointing.asked))
         .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
     Ok(checkpointing)
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn begin(args: &RunArgs, experiment: &str) -> Run {

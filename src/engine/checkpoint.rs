@@ -214,7 +214,7 @@ mod tests {
                 checkpoint: store.checkpoints(&hash::bytes(b"series")),
                 checkpoint_every: 0.0,
                 deadline: None,
-                threads: 1,
+                environment: Vec::new(),
                 small: false,
                 log: PathBuf::new(),
             };

@@ -43,8 +43,8 @@ pub struct Job {
     pub checkpoint_every: f64,
     /// Seconds until the run is ended from outside.
     pub deadline: Option<f64>,
-    /// CPU threads.
-    pub threads: usize,
+    /// What its slot adds to the worker's environment.
+    pub environment: Vec<(String, String)>,
     /// Whether the worker may go on to another job afterwards.
     pub small: bool,
     /// Where the log goes.

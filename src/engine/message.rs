@@ -47,6 +47,8 @@ pub enum ToWorker {
     Cancel,
     /// Save a checkpoint soon, and go on.
     Checkpoint,
+    /// End at once, with everything that was started.
+    End,
 }
 
 /// No frame is larger: a length beyond it means that the stream is not ours.

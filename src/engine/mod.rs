@@ -17,14 +17,20 @@ pub mod graph;
 pub mod key;
 pub mod kind;
 pub mod leases;
+pub mod machine;
 pub mod message;
 pub mod parameter;
+pub mod resources;
+pub mod retry;
 pub mod run;
 #[cfg(test)]
 mod run_tests;
 pub mod schedule;
+pub mod slots;
 pub mod stage;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod toys;
+mod trouble;
+mod walk;
 pub mod worker;

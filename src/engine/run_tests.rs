@@ -8,6 +8,8 @@ use super::checkpoint::Checkpointing;
 use super::event::Event;
 use super::executor::InProcess;
 use super::graph::Graph;
+use super::machine::Machine;
+use super::resources::Capacity;
 use super::run::{Later, Options, Results, run};
 use super::status::{Status, survey};
 use super::toys::TOYS;
@@ -51,13 +53,13 @@ pub(super) fn options(store: &Store, threads: usize, keep_going: bool) -> Option
     let scratch = store.root().join("scratch");
     files::make_folder(&scratch).unwrap();
     let owner = Owner::this("h", "r");
-    let (run, patience) = ("r".into(), Duration::from_mins(1));
     Options {
-        run,
-        threads,
+        run: "r".into(),
+        capacity: Capacity::of_threads(threads),
+        machine: Machine::default(),
         keep_going,
         owner,
-        patience,
+        patience: Duration::from_mins(1),
         commit: Later::new(Box::new(|| None)),
         scratch,
         checkpoints: Checkpointing::default(),
@@ -89,6 +91,15 @@ fn a_rerun_does_only_what_changed() {
     let cases = [
         ("the same", CHAIN.to_owned(), 0),
         ("a comment", CHAIN.replace("seed = 1", "# why\nseed = 1"), 0),
+        (
+            "the terms of a stage",
+            CHAIN.replace(
+                "value = 4",
+                "value = 4\nresources = { cpu = 1, memory = '1 GiB', time = '1h' }\n\
+                retries = 0\ntimeout = '1h'\nkeep = false",
+            ),
+            0,
+        ),
         ("a default spelled out", CHAIN.replace("value = 10", "value = 0xA\nseed = 0"), 0),
         ("a stage renamed", CHAIN.replace("half", "moiety").replace("toy.moiety", "toy.half"), 0),
         ("an upstream rerun to identical bytes", CHAIN.replace("value = 4", "value = 5"), 2),

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::checkpoint::Checkpoint;
 use super::context::Context;
 use super::failure::Failure;
+use super::graph::{Graph, Link, Node, NodeId};
 use super::kind::{Kind, Registry};
 use super::parameter::{Input, Seed};
+use super::resources::Request;
+use super::retry::Policy;
 use super::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation};
 use crate::store::files;
 
@@ -180,3 +184,27 @@ pub(crate) const TOYS: Registry = Registry(&[
     Kind::of::<Sum>(),
     Kind::of::<Series>(),
 ]);
+
+/// A graph whose node `i` may depend on nodes before it, and asks for something.
+pub(crate) fn graph(nodes: &[(Vec<usize>, Request)]) -> Graph {
+    let mut graph = Graph::default();
+    for (i, (inputs, resources)) in nodes.iter().enumerate() {
+        let id = graph.add(Node {
+            name: format!("n{i}"),
+            stage: format!("n{i}"),
+            point: Vec::new(),
+            kind: &TOYS.0[0],
+            parameters: Json::Null,
+            outputs: Outputs::main(Number::TYPE),
+            resources: *resources,
+            retries: Policy::default(),
+            timeout: None,
+            keep: true,
+        });
+        for input in inputs.iter().filter(|_| i > 0) {
+            let from = NodeId::new(input % i.max(1));
+            graph.link(from, id, Link { edge: format!("@n{input}"), output: "main".into() });
+        }
+    }
+    graph
+}

@@ -78,6 +78,8 @@ fn listen(
             }
             ToWorker::Cancel => asked.cancel.store(true, Ordering::Relaxed),
             ToWorker::Checkpoint => asked.checkpoint.store(true, Ordering::Relaxed),
+            // As if the coordinator were gone.
+            ToWorker::End => break,
         }
     }
     if busy.load(Ordering::SeqCst) {
