@@ -50,6 +50,14 @@ pub fn is_output_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && name.chars().all(fits)
 }
 
+/// Where a stage that works in a folder leaves an output: beside it, so that its own folder holds what it put there.
+pub fn output_folder(folder: &Path, name: &str) -> PathBuf {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(".");
+    path.push(name);
+    path.into()
+}
+
 /// What a stage left: type by output name, and scalars.
 pub struct Left {
     /// Type of each output saved.
@@ -125,7 +133,7 @@ impl<'a> Context<'a> {
     /// Makes the folder of an output, for a stage that has its files written by another program.
     pub fn output_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         ensure!(is_output_name(name), "`{name}` cannot be the name of an output");
-        let folder = self.folder.join("outputs").join(name);
+        let folder = output_folder(self.folder, name);
         files::make_folder(&folder)?;
         Ok(folder)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::checkpoint::{Asked, Keeper};
-use super::context::{Bound, Context, ProgressSink};
+use super::context::{Bound, Context, ProgressSink, output_folder};
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
 use super::parameter::PATH;
@@ -98,24 +98,47 @@ fn compute(
     let damaged = job.objects.iter().filter(|(object, path)| !hash::is(path, object));
     let damaged: Vec<Hash> = damaged.map(|(object, _)| *object).collect();
     anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
-    let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
+    let declared = stage.outputs();
+    let desk = Desk::new(&job.scratch, &declared)?;
     let checkpoints = Checkpoints::new(&job.checkpoint, Maker::this(&job.kind, job.version));
     let keeper = Keeper::new(checkpoints, job.checkpoint_every, job.deadline);
-    let mut cx = Context::new(&job.inputs, folder.path(), sink, asked).keeping(keeper);
+    let mut cx = Context::new(&job.inputs, &desk.folder, sink, asked).keeping(keeper);
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
-    let declared = stage.outputs();
     let left = cx.finish();
     check_saved(&declared, &left.saved)?;
     let mut stamps = LazyCell::new(|| store.stamps());
     check_unchanged(&job.parameters, &mut |path| stamps.data(path))?;
     let mut outputs = BTreeMap::new();
     for (name, kind) in &left.saved {
-        let artifact = store.take_folder(&folder.path().join("outputs").join(name), kind)?;
+        let artifact = store.take_folder(&output_folder(&desk.folder, name), kind)?;
         outputs.insert(name.clone(), artifact);
     }
     Ok(Produced { outputs, metrics: left.metrics, peak_memory: peak_memory() })
+}
+
+/// The folders of one node: its own, and one for each output. Gone when this is dropped.
+struct Desk {
+    folder: PathBuf,
+    outputs: Vec<PathBuf>,
+}
+
+impl Desk {
+    fn new(scratch: &Path, declared: &Outputs) -> Result<Self, FileError> {
+        let folder = files::make_new_folder(scratch)?;
+        let outputs = declared.types.keys().map(|name| output_folder(&folder, name)).collect();
+        Ok(Self { folder, outputs })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for folder in self.outputs.iter().chain([&self.folder]) {
+            // What cannot be removed now goes with the working folder of the run.
+            drop(files::remove_folder(folder));
+        }
+    }
 }
 
 fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {

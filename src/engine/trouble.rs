@@ -65,11 +65,8 @@ impl Walk<'_> {
         self.resolve(open);
     }
 
-    pub(super) fn give_back(&mut self, id: NodeId) {
-        if let Some(lease) = self.held.take(&self.key(id)) {
-            // Where it cannot be given back it ends with this process.
-            drop(lease.release());
-        }
+    pub(super) fn give_back(&self, id: NodeId) {
+        self.held.give_back(&self.key(id));
     }
 
     /// Has a node that failed tried again after a while, if that may help.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,6 @@ use super::schedule::{Schedule, State};
 use super::slots::Slot;
 use super::status::{identity, lookup};
 use crate::store::files::FileError;
-use crate::store::lease::Claim;
 use crate::store::{Hash, NewerFormat, Store, Summary};
 
 /// One run under way.
@@ -171,15 +170,16 @@ impl Walk<'_> {
     /// Finds out whether a node is to be computed here: another run may have done it meanwhile, or be at it.
     fn admit(&self, id: NodeId) -> Result<Admission, Failure> {
         let key = self.key(id);
-        match self.store.claim(&key, &self.options.owner).map_err(failed)? {
-            Claim::Theirs(_) => Ok(Admission::Theirs),
-            Claim::Mine(lease) => match self.look_up(id, &key)? {
-                Some(result) => lease.release().map(|()| Admission::Hit(result)).map_err(failed),
-                None => {
-                    self.held.put(key, lease);
-                    Ok(Admission::Mine)
-                }
-            },
+        let other = self.held.claim(self.store, &key, &self.options.owner).map_err(failed)?;
+        if other.is_some() {
+            return Ok(Admission::Theirs);
+        }
+        match self.look_up(id, &key) {
+            Ok(None) => Ok(Admission::Mine),
+            found => {
+                self.held.give_back(&key);
+                found.map(|result| result.map_or(Admission::Mine, Admission::Hit))
+            }
         }
     }
 
@@ -229,7 +229,8 @@ impl Walk<'_> {
             return;
         }
         // Beside the computing: the first record needs it.
-        thread::spawn(|| LazyLock::force(&attempt::BINARY));
+        static HASHING: Once = Once::new();
+        HASHING.call_once(|| drop(thread::spawn(|| LazyLock::force(&attempt::BINARY))));
         let key = self.key(id);
         let place = (self.graph, self.store, self.options);
         let number = 1 + self.failed_attempts.get(&id).copied().unwrap_or(0);

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{file, table, tensors};
-use crate::engine::context::{Context, is_output_name};
+use crate::engine::context::{Context, is_output_name, output_folder};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::parameter::{Input, NamedPath};
 use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
@@ -122,15 +122,16 @@ impl Stage for Exec {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let folder = cx.scratch().join("work");
-        files::make_folder(&folder)?;
+        let folder = cx.scratch();
         for file in &self.files {
             files::copy(file.path(), &folder.join(file.written()))?;
         }
-        let mut paths = BTreeMap::new();
+        let (mut paths, mut laid_out) = (BTreeMap::new(), Clearing::default());
         for (name, input) in &self.inputs {
-            let place = cx.scratch().join("inputs").join(name);
+            // Beside the folder in which the program runs, as the outputs are.
+            let place = output_folder(cx.scratch(), &format!("in.{name}"));
             paths.insert(format!("inputs.{name}"), lay_out(&cx.load(input)?, &place)?);
+            laid_out.push(place);
         }
         for (name, kind) in &self.outputs {
             let path = cx.output_folder(name)?.join(kind.file());
@@ -139,7 +140,7 @@ impl Stage for Exec {
         let fill_word = |word: &String| fill(word, &|hole| paths.get(hole).cloned());
         let words: Vec<String> =
             self.command.iter().map(fill_word).collect::<Result<_, _>>().map_err(Failure::user)?;
-        let status = self.execute(cx, &words, &folder)?;
+        let status = self.execute(cx, &words, folder)?;
         anyhow::ensure!(
             status.success(),
             Failure::new(
@@ -180,7 +181,9 @@ impl Exec {
         folder: &Path,
     ) -> anyhow::Result<ExitStatus> {
         tracing::info!("running {}", words.join(" "));
-        let mut command = Command::new(&words[0]);
+        // By its path, where it is found: only then is it started without a copy of this process being made.
+        let mut command =
+            Command::new(found_in_path(&words[0]).as_deref().unwrap_or(words[0].as_ref()));
         command.args(&words[1..]).current_dir(folder).stdin(Stdio::null()).env_clear();
         for name in ["PATH", "HOME", "LANG"] {
             if let Some(value) = std::env::var_os(name) {
@@ -245,18 +248,50 @@ fn fill(word: &str, path: &dyn Fn(&str) -> Option<PathBuf>) -> Result<String, St
     Ok(out)
 }
 
+/// Folders that go when this is dropped.
+#[derive(Default)]
+struct Clearing(Vec<PathBuf>);
+
+impl Clearing {
+    fn push(&mut self, folder: PathBuf) {
+        self.0.push(folder);
+    }
+}
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the working folder of the run.
+        self.0.iter().for_each(|folder| drop(files::remove_folder(folder)));
+    }
+}
+
+/// Finds a program as the system does: one without a slash is looked for in the folders of `PATH`.
+#[expect(clippy::disallowed_methods, reason = "where a program is found is no part of its result")]
+fn found_in_path(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return None;
+    }
+    let path = std::env::var("PATH").ok()?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|p| files::is_program(p))
+}
+
 /// Puts an input's files where the program can read them; a single file is given by its own path.
+///
+/// They are not copied, for they may be large. The store's files are read-only; should a program change one all the same,
+/// its hash tells before anything else reads it.
 fn lay_out(artifact: &AnyArtifact, folder: &Path) -> anyhow::Result<PathBuf> {
-    // Not copied, for they may be large. The store's files are read-only; should a program change one all the same, its
-    // hash tells before anything else reads it.
-    for (name, path) in &artifact.files.0 {
+    let listed = &artifact.files.0;
+    let only = if listed.len() == 1 { listed.first_key_value() } else { None };
+    // What a file is called matters where that says what is in it.
+    if let Some((name, path)) = only
+        && Path::new(name).extension().is_none()
+    {
+        return Ok(path.clone());
+    }
+    for (name, path) in listed {
         files::point(path, &folder.join(name))?;
     }
-    let mut names = artifact.files.0.keys();
-    Ok(match (names.next(), names.next()) {
-        (Some(only), None) => folder.join(only),
-        _ => folder.to_path_buf(),
-    })
+    Ok(only.map_or_else(|| folder.to_path_buf(), |(name, _)| folder.join(name)))
 }
 
 /// Reads what a program wrote, so that a wrong format is its own failure and not that of a later stage.

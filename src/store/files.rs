@@ -94,6 +94,20 @@ pub fn make_folder(path: &Path) -> Result<(), FileError> {
         .map_err(|e| FileError::new("create", path, e))
 }
 
+/// Makes a new folder under a name of its own in another.
+pub fn make_new_folder(within: &Path) -> Result<PathBuf, FileError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = within.join(format!("{}-{number}", std::process::id()));
+        match spend(&path).and_then(|()| fs::create_dir(&path)) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(e) => return Err(FileError::new("create", &path, e)),
+        }
+    }
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(|e| FileError::new("read", path, e))
@@ -113,6 +127,11 @@ pub fn length(path: &Path) -> Result<u64, FileError> {
 /// Whether a plain file lies at a path: neither a folder nor a link.
 pub fn is_plain(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
+/// Whether a file that may be run lies at a path.
+pub fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Creates a file for a log that others write to.
@@ -352,6 +371,20 @@ pub fn are_there(folder: &Path, names: &[String]) -> bool {
     look().unwrap_or(false)
 }
 
+/// Lists the plain files directly in a folder, sorted by name.
+pub fn names(folder: &Path) -> Result<Vec<String>, FileError> {
+    let context = |e| FileError::new("list", folder, e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(context)? {
+        let entry = entry.map_err(context)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Lists the folders directly under a folder, sorted by name; none where it does not exist.
 pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
     let context = |e| FileError::new("list", folder, e);
@@ -372,32 +405,55 @@ pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
 
 /// Removes a folder with everything in it; it may be gone already.
 pub fn remove_folder(path: &Path) -> Result<(), FileError> {
+    // Most are empty by now.
+    if fs::remove_dir(path).is_ok() {
+        return Ok(());
+    }
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
         _ => Ok(()),
     }
 }
 
-/// Makes a file that appears whole under a name that is free; `None` where the name is taken.
-pub fn link_new(path: &Path, bytes: &[u8]) -> Result<Option<File>, FileError> {
-    let link = || -> io::Result<Option<File>> {
-        let (mut file, fresh) = fresh_beside(path)?;
-        let linked = file.write_all(bytes).and_then(|()| match fs::hard_link(&fresh, path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e),
-        });
-        fs::remove_file(&fresh)?;
-        Ok(linked?.then_some(file))
+/// Makes a new file under a name of its own in a folder.
+pub fn create_new(folder: &Path, text: &str) -> Result<(File, PathBuf), FileError> {
+    let create = || -> io::Result<(File, PathBuf)> {
+        let (mut file, path) = fresh_beside(&folder.join("new"))?;
+        file.write_all(text.as_bytes())?;
+        Ok((file, path))
     };
-    link().map_err(|e| FileError::new("create", path, e))
+    create().map_err(|e| FileError::new("create a file in", folder, e))
 }
 
-/// Gives a file a second name, if that is free.
-pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
-    match fs::hard_link(from, to) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(FileError::new("link", to, e)),
-        _ => Ok(()),
+/// What tells a file from all others, under whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// Finds out which file has a name.
+pub fn id(path: &Path) -> Result<FileId, FileError> {
+    let meta = fs::symlink_metadata(path).map_err(|e| FileError::new("look at", path, e))?;
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// Gives a file a second name; false where that is taken.
+pub fn link(from: &Path, to: &Path) -> Result<bool, FileError> {
+    let link = || -> io::Result<()> {
+        spend(to)?;
+        match fs::hard_link(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(to.parent().expect("a file has a folder"))?;
+                fs::hard_link(from, to)
+            }
+            linked => linked,
+        }
+    };
+    match link() {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(FileError::new("link", to, e)),
     }
 }
 
@@ -439,39 +495,5 @@ fn spend(_path: &Path) -> io::Result<()> {
 }
 #[cfg(test)]
 use faults::spend;
-
-/// Disks that are full from a chosen write on.
 #[cfg(test)]
-pub(crate) mod faults {
-    use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::{Mutex, PoisonError};
-
-    /// Folder, writes left, and how many were asked for.
-    static DISKS: Mutex<Vec<(PathBuf, u64, u64)>> = Mutex::new(Vec::new());
-
-    /// Lets `writes` effects under a folder succeed, and no more; yields how many were asked for before.
-    pub(crate) fn fill_after(folder: &Path, writes: u64) -> u64 {
-        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = disks.iter().position(|(disk, ..)| disk == folder);
-        let before = at.map_or(0, |at| disks.remove(at).2);
-        disks.push((folder.to_path_buf(), writes, 0));
-        before
-    }
-
-    /// Counts one write; fails where the disk is full.
-    pub(super) fn spend(path: &Path) -> io::Result<()> {
-        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        for (folder, left, asked) in disks.iter_mut().filter(|(disk, ..)| path.starts_with(disk)) {
-            *asked += 1;
-            match left.checked_sub(1) {
-                Some(fewer) => *left = fewer,
-                None => {
-                    let _ = folder;
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-            }
-        }
-        Ok(())
-    }
-}
+pub(crate) mod faults;

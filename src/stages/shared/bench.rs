@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::engine::checkpoint::{Asked, Keeper};
-use crate::engine::context::{Bound, Context};
+use crate::engine::context::{Bound, Context, output_folder};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::stage::{Artifact, Files, MAIN, Stage};
 use crate::store::checkpoint::{Checkpoints, Maker};
@@ -81,7 +81,8 @@ impl Bench {
         let left = cx.finish();
         assert_eq!(left.saved, stage.outputs().types, "every declared output is saved");
         let bench = Rc::clone(&self.folder);
-        Ok(Results { folder: out.join("outputs"), metrics: left.metrics, _bench: bench })
+        let outputs = left.saved.into_keys().collect();
+        Ok(Results { folder: out, outputs, metrics: left.metrics, _bench: bench })
     }
 }
 
@@ -89,6 +90,7 @@ impl Bench {
 #[derive(Debug)]
 pub struct Results {
     folder: PathBuf,
+    outputs: Vec<String>,
     /// The folder goes when the last that needs it does.
     _bench: Rc<tempfile::TempDir>,
     /// Scalar results.
@@ -103,11 +105,15 @@ impl Results {
 
     /// Fails unless files and metrics are the same to the last bit.
     fn assert_same(&self, other: &Self) {
-        let names = files::list(&self.folder).unwrap();
-        assert_eq!(names, files::list(&other.folder).unwrap());
-        for name in names {
-            let read = |results: &Self| files::read(&results.folder.join(&name)).unwrap();
-            assert!(read(self) == read(other), "{name} differs");
+        assert_eq!(self.outputs, other.outputs);
+        for output in &self.outputs {
+            let place = |results: &Self| output_folder(&results.folder, output);
+            let names = files::list(&place(self)).unwrap();
+            assert_eq!(names, files::list(&place(other)).unwrap());
+            for name in names {
+                let read = |results: &Self| files::read(&place(results).join(&name)).unwrap();
+                assert!(read(self) == read(other), "{output}/{name} differs");
+            }
         }
         let bits = |results: &Self| -> Vec<(String, u64)> {
             results.metrics.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect()
@@ -117,7 +123,7 @@ impl Results {
 
     /// An output by name.
     pub fn output<A: Artifact>(&self, name: &str) -> A {
-        A::load(&listed(&self.folder.join(name))).unwrap()
+        A::load(&listed(&output_folder(&self.folder, name))).unwrap()
     }
 }
 
