@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+pub mod capacity;
 pub mod check;
 pub mod error;
 pub mod graph;

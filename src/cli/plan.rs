@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use super::capacity::warn_of_unmeetable;
 use super::workspace::{Workspace, planned};
 use super::{CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
@@ -28,6 +29,7 @@ pub struct PlanArgs {
 /// Shows the plan of an experiment.
 pub fn plan(args: &PlanArgs, cache: Option<&Path>) -> Result<(), CliError> {
     let (plan, sources) = planned(&args.experiment)?;
+    warn_of_unmeetable(&plan, &sources);
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let statuses = survey(&plan.graph, &workspace.store);
     let lines = lines(&plan, &sources, &workspace, &statuses)?;

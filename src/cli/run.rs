@@ -11,11 +11,10 @@ use clap::Args;
 use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::capacity::{self, CapacityArgs, refuse_unmeetable};
 use super::workspace::{Workspace, planned};
 use super::{CliError, ExperimentArgs, reports, say};
 use crate::engine::executor::Processes;
-use crate::engine::machine::Machine;
-use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Options, Results};
 use crate::plan::Plan;
 use crate::store::lease::{Owner, PATIENCE};
@@ -27,9 +26,8 @@ use crate::ui::{self, words};
 pub struct RunArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// CPU threads, all stages together [default: one for each core]
-    #[arg(short = 'j', long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    capacity: CapacityArgs,
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
@@ -41,16 +39,18 @@ pub struct RunArgs {
 /// Runs an experiment.
 pub fn run(args: &RunArgs, cache: Option<&Path>) -> Result<(), CliError> {
     let since = Instant::now();
-    let (plan, _) = planned(&args.experiment)?;
+    let (plan, sources) = planned(&args.experiment)?;
     let workspace = Workspace::of(&args.experiment.file, cache)?;
+    let machine = capacity::machine(&plan, &args.capacity);
+    let capacity = args.capacity.of(&machine)?;
+    refuse_unmeetable(&plan, &sources, &workspace.store, &capacity)?;
     let interrupt = interrupts()?;
     let mut run = begin(args, &plan);
     workspace.store.write_run(&run)?;
     let scratch = workspace.store.scratch(&run.host)?;
-    let machine = Machine::here();
     let options = Options {
         run: run.id.clone(),
-        capacity: Capacity::of_threads(args.threads.unwrap_or(machine.cores)),
+        capacity,
         machine,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),

@@ -14,3 +14,4 @@ mod mistakes;
 mod reports;
 mod science;
 mod shipped;
+mod slots;
