@@ -1,6 +1,7 @@
 //! The command line: one command a file.
 
 pub mod cache;
+pub mod capacity;
 pub mod check;
 pub mod error;
 pub mod graph;

@@ -11,6 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
+use super::capacity::{self, CapacityArgs, refuse_unmeetable};
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::checkpoint::{Checkpointing, EVERY};
@@ -30,9 +31,8 @@ use crate::ui::{self, words};
 pub struct RunArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// CPU threads, all stages together [default: one for each core]
-    #[arg(short = 'j', long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    capacity: CapacityArgs,
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
@@ -66,10 +66,13 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
         say(&head.words);
         return Ok(());
     }
-    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let (plan, sources) = planned(&args.experiment, &workspace)?;
+    let machine = capacity::machine(&plan, &args.capacity);
+    let capacity = args.capacity.of(&machine)?;
+    refuse_unmeetable(&plan, &sources, &workspace.store, &capacity)?;
     let mut run = begin(args, &plan.experiment.name);
     note(&workspace, &run);
-    let results = compute(args, &plan, &workspace, &run, &repository)?;
+    let results = compute(args, &plan, &workspace, (&run, &repository), (machine, capacity))?;
     let outcome = match (results.interrupted, results.failures.is_empty()) {
         (true, _) => Outcome::Interrupted,
         (false, true) => Outcome::Done,
@@ -100,18 +103,17 @@ fn compute(
     args: &RunArgs,
     plan: &Plan,
     workspace: &Workspace,
-    run: &Run,
-    repository: &Repository,
+    (run, repository): (&Run, &Repository),
+    (machine, capacity): (Machine, Capacity),
 ) -> Result<Results, CliError> {
     let interrupt = interrupts()?;
     let scratch = workspace.store.scratch(&run.host);
     let repository = Arc::clone(repository);
     // What has a record needs none; where they cannot be removed, they only take room.
     drop(workspace.store.sweep_checkpoints());
-    let machine = Machine::here();
     let options = Options {
         run: run.id.clone(),
-        capacity: Capacity::of_threads(args.threads.unwrap_or(machine.cores)),
+        capacity,
         machine,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),

@@ -91,13 +91,18 @@ pub fn environment(slot: &Slot, machine: &Machine) -> Vec<(String, String)> {
     };
     let ids: Vec<String> = slot.gpus.iter().map(id).collect();
     let threads = slot.threads.to_string();
-    let mut variables = vec![("RAYON_NUM_THREADS", threads.clone()), ("OMP_NUM_THREADS", threads)];
+    let [rayon, openmp, order, visible] = SLOT_VARIABLES;
+    let mut variables = vec![(rayon, threads.clone()), (openmp, threads)];
     if !ids.is_empty() {
-        variables.push(("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()));
+        variables.push((order, "PCI_BUS_ID".to_owned()));
     }
-    variables.push((VISIBLE, ids.join(",")));
+    variables.push((visible, ids.join(",")));
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
+
+/// The variables that tell a worker of its slot.
+pub const SLOT_VARIABLES: [&str; 4] =
+    ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", VISIBLE];
 
 /// The variable that says which GPUs a process may use.
 pub const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";

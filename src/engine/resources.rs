@@ -121,26 +121,42 @@ impl Estimate {
     }
 }
 
-/// Finds the nodes that ask for more than there is, and says what each lacks.
+/// What a node asks for beyond what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// The node.
+    pub node: NodeId,
+    /// What is wrong, to follow the node's name.
+    pub message: String,
+    /// What it may ask for at most, as it would be written: `gpu=0`.
+    pub most: String,
+}
+
+/// Finds the nodes that ask for more than there is.
 ///
 /// More threads than there are is no lack: a node runs on fewer, to the same result.
-pub fn unmeetable(graph: &Graph, capacity: &Capacity) -> Vec<(NodeId, String)> {
-    let mut lacking = Vec::new();
-    for id in graph.ids() {
-        let request = &graph.node(id).resources;
+pub fn unmeetable(graph: &Graph, capacity: &Capacity) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
+    for node in graph.ids() {
+        let request = &graph.node(node).resources;
         let cut = capacity.cut(request);
         if let Some(asked) = request.gpus.words().filter(|_| cut.gpus != request.gpus) {
-            let found = cut.gpus.words().map_or("none".to_owned(), |found| format!("only {found}"));
-            lacking.push((id, format!("asks for {asked}; this run has {found}")));
+            let count = capacity.gpus.len();
+            let message = match count {
+                0 => format!("asks for {asked}, and there is none here"),
+                _ => format!("asks for {asked}, more than there are here: {count}"),
+            };
+            unmet.push(Unmet { node, message, most: format!("gpu={count}") });
         }
         if let (Some(asked), Some(found)) = (request.memory, cut.memory)
             && asked > found
         {
-            let (asked, found) = (size_words(asked), size_words(found));
-            lacking.push((id, format!("asks for {asked} of memory; this run has {found}")));
+            let (asked, all) = (size_words(asked), size_words(found));
+            let message = format!("asks for {asked} of memory, more than there is here: {all}");
+            unmet.push(Unmet { node, message, most: format!("memory={}MiB", found >> 20) });
         }
     }
-    lacking
+    unmet
 }
 
 #[cfg(test)]
@@ -154,20 +170,24 @@ mod tests {
             let graph = toys::graph(&[(Vec::new(), request)]);
             let capacity = Capacity { threads: 2, memory: Some(16 << 30), gpus: gpus.to_vec() };
             let found: Vec<String> =
-                unmeetable(&graph, &capacity).into_iter().map(|(_, what)| what).collect();
+                unmeetable(&graph, &capacity).into_iter().map(|unmet| unmet.message).collect();
             assert_eq!(found, expected);
         };
         let gpus = |gpus| Request { gpus, ..Request::default() };
         check(Request { threads: Some(64), ..Request::default() }, &[], &[]);
         check(gpus(GpuRequest::Whole(1)), &[3], &[]);
-        check(gpus(GpuRequest::Whole(2)), &[], &["asks for 2 GPUs; this run has none"]);
-        check(gpus(GpuRequest::Whole(2)), &[3], &["asks for 2 GPUs; this run has only a GPU"]);
-        check(gpus(GpuRequest::Share(500)), &[], &["asks for 0.5 of a GPU; this run has none"]);
+        check(gpus(GpuRequest::Whole(2)), &[], &["asks for 2 GPUs, and there is none here"]);
+        check(gpus(GpuRequest::Whole(2)), &[3], &["asks for 2 GPUs, more than there are here: 1"]);
+        check(
+            gpus(GpuRequest::Share(500)),
+            &[],
+            &["asks for 0.5 of a GPU, and there is none here"],
+        );
         check(gpus(GpuRequest::Share(500)), &[0], &[]);
-        let memory = Some((16 << 30) + 1);
+        let memory = Some(17 << 30);
         let request = Request { memory, ..gpus(GpuRequest::Whole(1)) };
-        let lacks = "asks for 16.0 GiB of memory; this run has 16 GiB";
-        check(request, &[], &["asks for a GPU; this run has none", lacks]);
+        let lacks = "asks for 17 GiB of memory, more than there is here: 16 GiB";
+        check(request, &[], &["asks for a GPU, and there is none here", lacks]);
     }
 
     #[test]

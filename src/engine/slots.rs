@@ -75,7 +75,7 @@ impl Slots {
     /// A whole capacity, all of it free.
     pub fn new(capacity: Capacity) -> Self {
         Self {
-            threads: capacity.threads,
+            threads: capacity.threads.max(1),
             memory: capacity.memory.unwrap_or(u64::MAX),
             gpus: capacity.gpus.iter().map(|ordinal| (*ordinal, DEVICE)).collect(),
             held: 0,

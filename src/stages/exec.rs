@@ -1,6 +1,7 @@
 //! `exec`: any program as a stage.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::{file, table, tensors};
 use crate::engine::context::{Context, is_output_name, output_folder};
 use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::machine::SLOT_VARIABLES;
 use crate::engine::parameter::{Input, NamedPath};
 use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
 use crate::store::files;
@@ -25,7 +27,9 @@ use crate::store::files;
 /// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the command, `{inputs.NAME}` is
 /// the path of an input (its only file, or the folder of its files) and `{outputs.NAME}` the path at which an output is
 /// to be written: Parquet for a `table`, safetensors for `tensors`, anything for a `file`. It sees no environment
-/// but `PATH`, `HOME`, `LANG` and what `environment` names. The exit status 0 is success. A single output is the
+/// but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may use: its threads (`OMP_NUM_THREADS`,
+/// `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success;
+/// a program that fails is run again only if the stage says how often, as `retries = 2`. A single output is the
 /// stage's main one.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -141,13 +145,7 @@ impl Stage for Exec {
         let words: Vec<String> =
             self.command.iter().map(fill_word).collect::<Result<_, _>>().map_err(Failure::user)?;
         let status = self.execute(cx, &words, folder)?;
-        anyhow::ensure!(
-            status.success(),
-            Failure::new(
-                FailureKind::Internal,
-                format!("`{}` ended with {status}", words.join(" "))
-            )
-        );
+        anyhow::ensure!(status.success(), ended(&words, status));
         for (name, kind) in &self.outputs {
             let path = &paths[&format!("outputs.{name}")];
             anyhow::ensure!(
@@ -185,7 +183,7 @@ impl Exec {
         let mut command =
             Command::new(found_in_path(&words[0]).as_deref().unwrap_or(words[0].as_ref()));
         command.args(&words[1..]).current_dir(folder).stdin(Stdio::null()).env_clear();
-        for name in ["PATH", "HOME", "LANG"] {
+        for name in ["PATH", "HOME", "LANG"].into_iter().chain(SLOT_VARIABLES) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -206,6 +204,15 @@ impl Exec {
             }
             doze(&child);
         }
+    }
+}
+
+/// The failure of a program: its own, unless somebody else ended it.
+fn ended(words: &[String], status: ExitStatus) -> Failure {
+    let message = format!("`{}` ended with {status}", words.join(" "));
+    match status.signal().map(Failure::ended_by).filter(|failure| failure.transient) {
+        Some(failure) => Failure { message, ..failure },
+        None => Failure::new(FailureKind::Program, message),
     }
 }
 
@@ -321,6 +328,20 @@ mod tests {
                     environment = { GREETING = 'hello' }";
         let results = bench.run::<Exec>(text).unwrap();
         assert_eq!(results.output::<PlainFile>("loud").0, b"ONE TWOhello\n");
+    }
+
+    #[test]
+    fn a_program_that_ends_badly_is_told_from_one_that_was_ended() {
+        let check = |script: &str, kind, transient| {
+            let text = format!("command = ['sh', '-c', '{script}']\noutputs = {{ o = 'file' }}");
+            let failure = Failure::from_error(Bench::new().run::<Exec>(&text).unwrap_err());
+            assert_eq!((failure.kind, failure.transient), (kind, transient), "{failure:?}");
+            assert!(failure.message.contains("sh -c"), "{failure}");
+        };
+        check("exit 3", FailureKind::Program, false);
+        check("kill -SEGV $$", FailureKind::Program, false);
+        check("kill -9 $$", FailureKind::Killed, true);
+        check("kill -TERM $$", FailureKind::Killed, true);
     }
 
     #[test]

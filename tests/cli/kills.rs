@@ -22,7 +22,9 @@ fn layers(bench: &Bench, generation: usize) -> String {
         for place in 0..WIDTH {
             let name = format!("n{layer}_{place}");
             let own = format!("{generation}-{name}");
-            text += &format!("[stages.{name}]\nkind = \"exec\"\noutputs = {{ o = \"file\" }}\n");
+            text += &format!(
+                "[stages.{name}]\nkind = \"exec\"\nretries = 0\noutputs = {{ o = \"file\" }}\n"
+            );
             text += &match layer.checked_sub(1) {
                 None => format!(
                     "command = ['sh', '-c', 'echo {own} > \"$1\"; echo {own} >> {told}', 'sh', '{{outputs.o}}']\n"

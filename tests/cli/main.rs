@@ -18,3 +18,4 @@ mod reports;
 mod science;
 mod sharing;
 mod shipped;
+mod slots;

@@ -15,15 +15,19 @@ use crate::nn::error::NnError;
 use crate::nn::resnet::{ResNet, ResNetConfig};
 use crate::rng::Streams;
 
-/// The device that networks run on: the first GPU if the program was built for one, else the CPU.
+/// The device that networks run on: the GPU that the stage was given, if the program was built for one, else the CPU.
 ///
-/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why.
+/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why. A stage that
+/// asks for none (`resources = { gpu = 1 }`) sees none.
 pub fn device() -> Device {
     if !cuda_is_available() {
         return Device::Cpu;
     }
     Device::new_cuda(0).unwrap_or_else(|error| {
-        tracing::warn!("networks run on the CPU, because the GPU cannot be used: {error}");
+        tracing::warn!(
+            "networks run on the CPU, because no GPU can be used: {error}; a stage is given one \
+             that asks for it: `resources = {{ gpu = 1 }}`"
+        );
         Device::Cpu
     })
 }

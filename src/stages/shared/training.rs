@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Deref};
 
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
-use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind, Shortage};
 use crate::nn::error::NnError;
 
 /// Turns an error of the networks into a failure that says what to do.
@@ -40,6 +40,7 @@ pub fn failure(error: NnError) -> anyhow::Error {
         }
         NnError::Tensor(_) if is_out_of_memory(&message) => {
             Failure::new(FailureKind::Resource, message)
+                .for_lack_of(Shortage::Gpu)
                 .hint("the GPU is out of memory: end what else runs on it, or use smaller batches or widths")
         }
         NnError::Tensor(_) | NnError::DuplicateParameter { .. } => return error.into(),
