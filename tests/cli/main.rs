@@ -9,6 +9,7 @@ mod bench;
 
 mod cache;
 mod caching;
+mod checkpoints;
 mod commands;
 mod crashes;
 mod disks;
