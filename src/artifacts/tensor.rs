@@ -43,6 +43,12 @@ impl Tensor {
         Self { shape: shape.to_vec(), data: Data::F64(data) }
     }
 
+    /// A matrix of 64-bit floats, row by row.
+    pub fn rows<const N: usize>(rows: impl IntoIterator<Item = [f64; N]>) -> Self {
+        let data: Vec<f64> = rows.into_iter().flatten().collect();
+        Self::f64(&[data.len() / N, N], data)
+    }
+
     /// A vector of whole numbers.
     pub fn u32(data: Vec<u32>) -> Self {
         Self { shape: vec![data.len()], data: Data::U32(data) }
@@ -158,6 +164,13 @@ impl TensorFile {
         Ok((dimensions(name, &tensor.shape)?, data))
     }
 
+    /// Takes a matrix of 64-bit floats with as many columns as asked for, row by row.
+    pub fn take_rows<const N: usize>(&mut self, name: &str) -> anyhow::Result<Vec<[f64; N]>> {
+        let ([_, columns], data) = self.take_f64(name)?;
+        ensure!(columns == N, "tensor `{name}` has {columns} columns, not {N}");
+        Ok(data.as_chunks::<N>().0.to_vec())
+    }
+
     /// Takes a vector of whole numbers.
     pub fn take_u32(&mut self, name: &str) -> anyhow::Result<Vec<u32>> {
         match self.take(name)?.data {
@@ -185,11 +198,16 @@ mod tests {
         let file = TensorFile::about(json!({ "b": 1, "a": [0.5] }))
             .with("x", Tensor::f32(&[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
             .with("y", Tensor::f64(&[1], vec![0.1]))
-            .with("z", Tensor::u32(vec![7, 8]));
+            .with("z", Tensor::u32(vec![7, 8]))
+            .with("rows", Tensor::rows([[0.5, f64::NAN], [f64::INFINITY, -0.0]]));
         file.save(&path).unwrap();
         let first = files::read(&path).unwrap();
         let mut back = TensorFile::load(&path).unwrap();
-        assert_eq!(back, file);
+        let rows = back.clone().take_rows::<2>("rows").unwrap();
+        let bits = |rows: &[[f64; 2]]| rows.as_flattened().iter().map(|v| v.to_bits()).collect();
+        let expected: Vec<u64> = bits(&[[0.5, f64::NAN], [f64::INFINITY, -0.0]]);
+        assert_eq!(expected, bits(&rows));
+        assert!(back.clone().take_rows::<3>("rows").is_err());
         back.save(&path).unwrap();
         assert_eq!(files::read(&path).unwrap(), first);
         assert_eq!(back.take_f32::<2>("x").unwrap().0, [2, 3]);

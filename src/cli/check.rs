@@ -1,12 +1,14 @@
 //! `wavecrest check`: every mistake at once, nothing run.
 
+use super::capacity::warn_of_unmeetable;
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::ui::words;
 
 /// Checks an experiment.
 pub fn check(args: &ExperimentArgs, cache: &CacheArgs) -> Result<(), CliError> {
-    let (plan, _) = planned(args, &Workspace::of(&args.file, cache)?)?;
+    let (plan, sources) = planned(args, &Workspace::of(&args.file, cache)?)?;
+    warn_of_unmeetable(&plan, &sources);
     let stages = words::count(plan.experiment.stages.len(), "stage");
     let nodes = words::count(plan.graph.len(), "node");
     print(&format!("{}: {stages}, {nodes}, no mistakes\n", plan.experiment.name))

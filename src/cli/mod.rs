@@ -1,11 +1,13 @@
 //! The command line: one command a file.
 
 pub mod cache;
+pub mod capacity;
 pub mod check;
 pub mod error;
 pub mod graph;
 pub mod kinds;
 pub mod log;
+pub mod logs;
 pub mod page;
 pub mod plan;
 pub mod reports;
@@ -59,6 +61,8 @@ enum Command {
     Graph(graph::GraphArgs),
     /// Show one result: what made it, and what it is
     Show(show::ShowArgs),
+    /// Print what the worker of a node wrote, while it runs and afterwards
+    Logs(logs::LogsArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -95,6 +99,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
+        Command::Logs(args) => logs::logs(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

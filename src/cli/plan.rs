@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use super::capacity::warn_of_unmeetable;
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
@@ -28,6 +29,7 @@ pub struct PlanArgs {
 pub fn plan(args: &PlanArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, sources) = planned(&args.experiment, &workspace)?;
+    warn_of_unmeetable(&plan, &sources);
     let statuses = survey(&plan.graph, &workspace.store)?;
     let lines = lines(&plan, &sources, &workspace, &statuses)?;
     let text = if args.json { as_json(&lines) } else { as_text(&plan, &lines, &statuses) };

@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
+use super::capacity::{self, CapacityArgs, refuse_unmeetable};
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
+use crate::engine::checkpoint::{Checkpointing, EVERY};
 use crate::engine::executor::Processes;
+use crate::engine::machine::Machine;
+use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
 use crate::spec::experiment::Overlays;
@@ -27,12 +31,15 @@ use crate::ui::{self, words};
 pub struct RunArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// CPU threads, all stages together [default: one for each core]
-    #[arg(short = 'j', long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    capacity: CapacityArgs,
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
+    /// Seconds between two checkpoints of a long stage, more where writing one takes long; 0 saves one at every step
+    /// [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    checkpoint_every: Option<Duration>,
     /// Seconds after which another run that shows no sign of life is taken for dead; for tests
     #[arg(long, hide = true)]
     patience: Option<f64>,
@@ -59,10 +66,13 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
         say(&head.words);
         return Ok(());
     }
-    let (plan, _) = planned(&args.experiment, &workspace)?;
+    let (plan, sources) = planned(&args.experiment, &workspace)?;
+    let machine = capacity::machine(&plan, &args.capacity);
+    let capacity = args.capacity.of(&machine)?;
+    refuse_unmeetable(&plan, &sources, &workspace.store, &capacity)?;
     let mut run = begin(args, &plan.experiment.name);
     note(&workspace, &run);
-    let results = compute(args, &plan, &workspace, &run, &repository)?;
+    let results = compute(args, &plan, &workspace, (&run, &repository), (machine, capacity))?;
     let outcome = match (results.interrupted, results.failures.is_empty()) {
         (true, _) => Outcome::Interrupted,
         (false, true) => Outcome::Done,
@@ -93,21 +103,25 @@ fn compute(
     args: &RunArgs,
     plan: &Plan,
     workspace: &Workspace,
-    run: &Run,
-    repository: &Repository,
+    (run, repository): (&Run, &Repository),
+    (machine, capacity): (Machine, Capacity),
 ) -> Result<Results, CliError> {
     let interrupt = interrupts()?;
     let scratch = workspace.store.scratch(&run.host);
     let repository = Arc::clone(repository);
+    // What has a record needs none; where they cannot be removed, they only take room.
+    drop(workspace.store.sweep_checkpoints());
     let options = Options {
         run: run.id.clone(),
-        threads: args.threads.unwrap_or_else(cores).max(1),
+        capacity,
+        machine,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
         commit: Later::new(Box::new(move || repository.wait().clone())),
         // Where there can be none, each node that would need it says so.
         scratch: scratch.as_ref().map_or_else(|_| PathBuf::new(), |s| s.path().to_path_buf()),
+        checkpoints: checkpointing(args)?,
     };
     let mut display = ui::display(&plan.graph);
     // candle's pool for element-wise operations spins, and knows nothing of a slot's threads.
@@ -138,8 +152,19 @@ fn interrupts() -> Result<Arc<AtomicBool>, CliError> {
     Ok(flag)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "expected a number of at least 0".to_owned())
+}
+
+/// When running nodes save checkpoints: by time, and on SIGUSR1.
+fn checkpointing(args: &RunArgs) -> Result<Checkpointing, CliError> {
+    let every = args.checkpoint_every.unwrap_or(EVERY);
+    let checkpointing = Checkpointing { every, ..Checkpointing::default() };
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&checkpointing.asked))
+        .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
+    Ok(checkpointing)
 }
 
 fn begin(args: &RunArgs, experiment: &str) -> Run {

@@ -7,6 +7,7 @@ use super::{CliError, print};
 use crate::engine::kind::Kind;
 use crate::report::figures::FigureSpec;
 use crate::report::tables::TableSpec;
+use crate::spec::quantity::{DURATION_PATTERN, SIZE_PATTERN};
 use crate::stages::KINDS;
 
 /// Prints the schema.
@@ -79,15 +80,35 @@ fn stage(kind: &Kind) -> Json {
         "about".into(),
         json!({ "type": "string", "description": "One sentence on its purpose." }),
     );
-    properties.insert("resources".into(), json!({
-        "description": "What a node occupies while it runs; never part of its identity.",
-        "type": "object",
-        "additionalProperties": false,
-        "properties": { "cpu": { "type": "integer", "minimum": 1, "description": "CPU threads; as many as are free where absent." } }
-    }));
+    properties.extend(terms());
     let required = map.entry("required").or_insert_with(|| json!([]));
     required.as_array_mut().expect("required is a list").push("kind".into());
     schema
+}
+
+/// The keys of a stage that say how its nodes are run. They take no placeholders.
+fn terms() -> Map<String, Json> {
+    let duration = |description: &str| json!({ "type": "string", "pattern": DURATION_PATTERN, "description": description });
+    let terms = json!({
+        "resources": {
+            "description": "What a node occupies while it runs; never part of its identity.",
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "cpu": { "type": "integer", "minimum": 1, "description": "CPU threads; an equal share of the free ones where absent. On a smaller machine it is given fewer." },
+                "memory": { "type": "string", "pattern": SIZE_PATTERN, "description": "Memory with its unit, such as \"4 GiB\" or \"500 MB\"; where absent, what earlier runs took and a quarter more." },
+                "gpu": { "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "number", "minimum": 0, "maximum": 1 }], "default": 0, "description": "GPUs: a whole number of devices, or a share of one device between 0 and 1. A stage that asks for none sees none." },
+                "time": duration("About how long a node runs, such as \"30 min\" or \"4h\": what takes longest starts first. Nothing is ended by it.")
+            }
+        },
+        "retries": { "type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 2, "description": "How often a node is tried again after a failure that may pass, such as a killed worker or a disk that does not answer. Where it is written, a program of `exec` that fails and a node that times out are tried again too; a mistake in parameters or data never is." },
+        "timeout": duration("How long a node may run before it is ended and has failed, such as \"90s\" or \"1h30m\"."),
+        "keep": { "type": "boolean", "default": true, "description": "Whether the outputs are worth keeping once all that takes them is computed." }
+    });
+    match terms {
+        Json::Object(terms) => terms,
+        _ => unreachable!("written as a table above"),
+    }
 }
 
 /// A parameter, or a string that holds a placeholder for it; so for every value inside it.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use tracing_subscriber::EnvFilter;
 
 use super::CliError;
+use crate::engine::checkpoint::Asked;
 use crate::engine::worker::serve;
 use crate::stages::KINDS;
 
@@ -17,6 +18,11 @@ pub fn worker() -> Result<(), CliError> {
     // Whoever sends it, the coordinator decides what an interrupt means.
     let ignored = Arc::new(AtomicBool::new(false));
     let failed = |e: std::io::Error| CliError::Failed(format!("the worker failed: {e}"));
-    signal_hook::flag::register(SIGINT, ignored).map_err(failed)?;
-    serve(KINDS).map_err(failed)
+    let asked = Asked::default();
+    for (signal, flag) in
+        [(SIGINT, &ignored), (SIGTERM, &asked.cancel), (SIGUSR1, &asked.checkpoint)]
+    {
+        signal_hook::flag::register(signal, Arc::clone(flag)).map_err(failed)?;
+    }
+    serve(KINDS, &asked).map_err(failed)
 }

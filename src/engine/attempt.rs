@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use super::context::Bound;
 use super::execute::{Job, Produced};
 use super::graph::{Graph, Link, NodeId};
+use super::machine::environment;
 use super::run::Options;
+use super::slots::Slot;
 use super::status::contents;
 use crate::store::record::{self, Log, Provenance};
 use crate::store::{FileRecord, Hash, Record, Store, Summary, hash};
@@ -18,12 +20,14 @@ use crate::store::{FileRecord, Hash, Record, Store, Summary, hash};
 /// A node being computed.
 pub struct Attempt {
     /// Which attempt of the run it is, from 1.
-    number: u32,
+    pub number: u32,
     inputs: BTreeMap<String, Hash>,
-    threads: usize,
+    /// What it holds of the machine.
+    pub slot: Slot,
     /// Where the worker writes its log.
     pub log: PathBuf,
-    since: Instant,
+    /// When it began.
+    pub since: Instant,
     started: Timestamp,
 }
 
@@ -34,7 +38,7 @@ pub type Known<'a> = dyn Fn(NodeId) -> Option<&'a std::sync::Arc<Summary>> + 'a;
 pub fn prepare(
     (graph, store, options): (&Graph, &Store, &Options),
     (id, key): (NodeId, &Hash),
-    (threads, number): (usize, u32),
+    (slot, number): (Slot, u32),
     known: &Known<'_>,
 ) -> (Job, Attempt) {
     let node = graph.node(id);
@@ -57,13 +61,16 @@ pub fn prepare(
         objects,
         cache: store.cache().to_path_buf(),
         scratch: options.scratch.clone(),
-        threads,
+        checkpoint: store.checkpoints(key),
+        checkpoint_every: options.checkpoints.every.as_secs_f64(),
+        deadline: options.checkpoints.seconds_left(),
+        environment: environment(&slot, &options.machine),
         small: node.kind.small,
         log: log.clone(),
     };
     let inputs = contents(graph, id, known);
     let started = Timestamp::now();
-    (job, Attempt { number, inputs, threads, log, since: Instant::now(), started })
+    (job, Attempt { number, inputs, slot, log, since: Instant::now(), started })
 }
 
 /// The name of the log of a node in the folder of its run.
@@ -121,7 +128,7 @@ impl Attempt {
                 seconds: self.since.elapsed().as_secs_f64(),
                 attempt: self.number,
                 peak_memory: produced.peak_memory,
-                threads: self.threads,
+                threads: self.slot.threads,
                 host: options.owner.host.clone(),
                 determinism: node.kind.determinism.name().to_owned(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),

@@ -80,10 +80,7 @@ fn commit(store: &Store, held: &Held, mut batch: Vec<Finished>, reports: &Report
         }
     };
     for (finished, outcome) in batch.into_iter().zip(outcomes) {
-        if let Some(lease) = held.take(&finished.record.key) {
-            // Where it cannot be given back it ends with this process.
-            drop(lease.release());
-        }
+        held.give_back(&finished.record.key);
         if outcome.is_ok() {
             drop(files::remove(&finished.log));
         }

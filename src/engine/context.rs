@@ -1,15 +1,17 @@
 //! What a running stage sees of the world: its inputs, its outputs, and someone to tell how far it is.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Asked, Checkpoint, Keeper};
 use super::failure::Failure;
 use super::parameter::Input;
 use super::stage::{Artifact, MAIN, Source};
@@ -23,7 +25,11 @@ pub struct Context<'a> {
     inputs: &'a BTreeMap<String, Bound>,
     folder: &'a Path,
     sink: &'a ProgressSink<'a>,
-    cancel: &'a AtomicBool,
+    asked: &'a Asked,
+    keeper: Option<Keeper>,
+    /// Pause points that are left until the stage is interrupted, where a test does so.
+    #[cfg(test)]
+    left: Option<std::sync::atomic::AtomicUsize>,
     told: Mutex<Option<Instant>>,
     saved: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
@@ -44,6 +50,14 @@ pub fn is_output_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && name.chars().all(fits)
 }
 
+/// Where a stage that works in a folder leaves an output: beside it, so that its own folder holds what it put there.
+pub fn output_folder(folder: &Path, name: &str) -> PathBuf {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(".");
+    path.push(name);
+    path.into()
+}
+
 /// What a stage left: type by output name, and scalars.
 pub struct Left {
     /// Type of each output saved.
@@ -58,16 +72,40 @@ impl<'a> Context<'a> {
         inputs: &'a BTreeMap<String, Bound>,
         folder: &'a Path,
         sink: &'a ProgressSink<'a>,
-        cancel: &'a AtomicBool,
+        asked: &'a Asked,
     ) -> Self {
         Self {
             inputs,
             folder,
             sink,
-            cancel,
+            asked,
+            keeper: None,
+            #[cfg(test)]
+            left: None,
             told: Mutex::new(None),
             saved: BTreeMap::new(),
             metrics: BTreeMap::new(),
+        }
+    }
+
+    /// Has checkpoints kept; without this there are none.
+    #[must_use]
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
+    }
+
+    /// Interrupts the stage at one of its pause points, counted from 1.
+    #[cfg(test)]
+    #[must_use]
+    pub fn interrupted_at(self, point: usize) -> Self {
+        Self { left: Some(point.into()), ..self }
+    }
+
+    #[cfg(test)]
+    fn count_down(&self) {
+        use std::sync::atomic::Ordering::SeqCst;
+        if self.left.as_ref().is_some_and(|left| left.fetch_sub(1, SeqCst) == 1) {
+            self.asked.cancel.store(true, SeqCst);
         }
     }
 
@@ -95,7 +133,7 @@ impl<'a> Context<'a> {
     /// Makes the folder of an output, for a stage that has its files written by another program.
     pub fn output_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         ensure!(is_output_name(name), "`{name}` cannot be the name of an output");
-        let folder = self.folder.join("outputs").join(name);
+        let folder = output_folder(self.folder, name);
         files::make_folder(&folder)?;
         Ok(folder)
     }
@@ -137,13 +175,34 @@ impl<'a> Context<'a> {
 
     /// The flag that asks the stage to stop.
     pub fn cancel(&self) -> &'a AtomicBool {
-        self.cancel
+        &self.asked.cancel
     }
 
     /// Ends the stage if the run was interrupted; to be asked once a batch.
     pub fn check_cancelled(&self) -> anyhow::Result<()> {
-        ensure!(!self.cancel.load(Ordering::Relaxed), Failure::interrupted());
+        ensure!(!self.asked.is_cancelled(), Failure::interrupted());
         Ok(())
+    }
+
+    /// What an earlier attempt came to that was broken off, if it left a checkpoint.
+    pub fn resume<C: Checkpoint>(&self) -> Option<C> {
+        self.keeper.as_ref()?.resume()
+    }
+
+    /// Says where the stage could go on from: the one line of a long loop.
+    ///
+    /// Saves the state where a checkpoint is due, was asked for, or the run was interrupted; then ends the stage if it
+    /// was. The state is made only when it is saved.
+    pub fn pause_point<C: Checkpoint, S: Deref<Target = C>>(
+        &self,
+        state: impl FnOnce() -> anyhow::Result<S>,
+    ) -> anyhow::Result<()> {
+        #[cfg(test)]
+        self.count_down();
+        if let Some(keeper) = &self.keeper {
+            keeper.pause_point(self.asked, state);
+        }
+        self.check_cancelled()
     }
 
     /// What the stage left.

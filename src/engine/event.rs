@@ -48,6 +48,13 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A node failed and is tried again.
+    Retrying {
+        /// The node.
+        node: NodeId,
+        /// Why, and when.
+        words: String,
+    },
     /// Nodes, at least one, are left out: one that they depend on has no result, or the run winds down.
     Skipped(Vec<NodeId>),
     /// Something was found damaged, or is computed again for it.

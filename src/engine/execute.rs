@@ -4,16 +4,17 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::context::{Bound, Context, ProgressSink};
+use super::checkpoint::{Asked, Keeper};
+use super::context::{Bound, Context, ProgressSink, output_folder};
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
 use super::parameter::PATH;
 use super::stage::Outputs;
+use crate::store::checkpoint::{Checkpoints, Maker};
 use crate::store::files::FileError;
 use crate::store::{ArtifactRecord, Hash, Store, files, hash};
 
@@ -36,8 +37,14 @@ pub struct Job {
     pub cache: PathBuf,
     /// The folder in which the run's nodes work.
     pub scratch: PathBuf,
-    /// CPU threads.
-    pub threads: usize,
+    /// Where its checkpoints lie.
+    pub checkpoint: PathBuf,
+    /// Seconds between two of them.
+    pub checkpoint_every: f64,
+    /// Seconds until the run is ended from outside.
+    pub deadline: Option<f64>,
+    /// What its slot adds to the worker's environment.
+    pub environment: Vec<(String, String)>,
     /// Whether the worker may go on to another job afterwards.
     pub small: bool,
     /// Where the log goes.
@@ -60,9 +67,9 @@ pub fn execute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> Result<Produced, Failure> {
-    let attempt = || compute(job, registry, sink, cancel).map_err(Failure::from_error);
+    let attempt = || compute(job, registry, sink, asked).map_err(Failure::from_error);
     panic::catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
         let words = panic
             .downcast_ref::<String>()
@@ -78,32 +85,60 @@ fn compute(
     job: &Job,
     registry: Registry,
     sink: &ProgressSink<'_>,
-    cancel: &AtomicBool,
+    asked: &Asked,
 ) -> anyhow::Result<Produced> {
     let kind = registry
         .get(&job.kind)
         .filter(|kind| kind.version == job.version)
         .ok_or_else(|| anyhow::anyhow!("this worker does not know {} {}", job.kind, job.version))?;
+    if job.small {
+        forget_peak_memory();
+    }
     let store = Store::open(&job.cache)?;
     let damaged = job.objects.iter().filter(|(object, path)| !hash::is(path, object));
     let damaged: Vec<Hash> = damaged.map(|(object, _)| *object).collect();
     anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
-    let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&job.scratch)?;
     let stage = (kind.revive)(job.parameters.clone())?;
-    let mut cx = Context::new(&job.inputs, folder.path(), sink, cancel);
+    let declared = stage.outputs();
+    let desk = Desk::new(&job.scratch, &declared)?;
+    let checkpoints = Checkpoints::new(&job.checkpoint, Maker::this(&job.kind, job.version));
+    let keeper = Keeper::new(checkpoints, job.checkpoint_every, job.deadline);
+    let mut cx = Context::new(&job.inputs, &desk.folder, sink, asked).keeping(keeper);
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
-    let declared = stage.outputs();
     let left = cx.finish();
     check_saved(&declared, &left.saved)?;
     let mut stamps = LazyCell::new(|| store.stamps());
     check_unchanged(&job.parameters, &mut |path| stamps.data(path))?;
     let mut outputs = BTreeMap::new();
     for (name, kind) in &left.saved {
-        let artifact = store.take_folder(&folder.path().join("outputs").join(name), kind)?;
+        let artifact = store.take_folder(&output_folder(&desk.folder, name), kind)?;
         outputs.insert(name.clone(), artifact);
     }
     Ok(Produced { outputs, metrics: left.metrics, peak_memory: peak_memory() })
+}
+
+/// The folders of one node: its own, and one for each output. Gone when this is dropped.
+struct Desk {
+    folder: PathBuf,
+    outputs: Vec<PathBuf>,
+}
+
+impl Desk {
+    fn new(scratch: &Path, declared: &Outputs) -> Result<Self, FileError> {
+        let folder = files::make_new_folder(scratch)?;
+        let outputs = declared.types.keys().map(|name| output_folder(&folder, name)).collect();
+        Ok(Self { folder, outputs })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for folder in self.outputs.iter().chain([&self.folder]) {
+            // What cannot be removed now goes with the working folder of the run.
+            drop(files::remove_folder(folder));
+        }
+    }
 }
 
 fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -135,6 +170,12 @@ fn check_unchanged(
         Json::Array(items) => items.iter().try_for_each(|item| check_unchanged(item, content)),
         _ => Ok(()),
     }
+}
+
+/// Has the peak of memory counted from now on: what an earlier job took is not this one's.
+fn forget_peak_memory() {
+    // Where that cannot be done, the peak is one of all jobs of this worker.
+    drop(files::write(Path::new("/proc/self/clear_refs"), b"5"));
 }
 
 /// Peak resident memory of this process, as Linux tells it.

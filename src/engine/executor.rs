@@ -7,13 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::checkpoint::Asked;
 use super::execute::{Job, Produced, execute};
 use super::failure::{Failure, FailureKind};
 use super::graph::NodeId;
@@ -50,42 +51,51 @@ pub type Reports = Sender<(NodeId, Report)>;
 /// A way to have jobs computed.
 pub trait Executor: Send {
     /// Starts a job; exactly one [`Report::Ended`] follows.
-    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running>;
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Handle>;
 }
 
 /// A job under way.
-pub trait Running: Send {
+pub trait Handle: Send {
     /// Asks it to stop as soon as it can be done cleanly.
     fn cancel(&mut self);
+    /// Asks it to save a checkpoint soon, and to go on.
+    fn checkpoint(&mut self);
+    /// Ends it at once; what runs in this very process can only be asked.
+    fn kill(&mut self);
 }
 
 /// Runs each job in a thread of this process: for toy kinds and tests.
 pub struct InProcess(pub Registry);
 
 impl Executor for InProcess {
-    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
-        let cancel = Arc::new(AtomicBool::new(false));
-        let (flag, registry) = (Arc::clone(&cancel), self.0);
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Handle> {
+        let asked = Asked::default();
+        let (flags, registry) = (asked.clone(), self.0);
         thread::spawn(move || {
             // A receiver that is gone has nothing left to hear.
             let tell = |report| drop(reports.send((id, report)));
             let sink = |fraction, note| tell(Report::Progress { fraction, note });
-            tell(Report::Ended(execute(&job, registry, &sink, &flag)));
+            tell(Report::Ended(execute(&job, registry, &sink, &flags)));
         });
-        Box::new(Flag(cancel))
+        Box::new(asked)
     }
 }
 
-struct Flag(Arc<AtomicBool>);
-impl Running for Flag {
+impl Handle for Asked {
     fn cancel(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+    fn checkpoint(&mut self) {
+        self.checkpoint.store(true, Ordering::Relaxed);
+    }
+    fn kill(&mut self) {
+        self.cancel();
     }
 }
 
 /// Runs jobs in child processes of the same binary, whose threads are those of their slots.
 ///
-/// A worker that has computed a small job and left nothing behind waits for another of as many threads.
+/// A worker that has computed a small job and left nothing behind waits for another in such a slot.
 pub struct Processes {
     program: PathBuf,
     environment: Vec<(String, String)>,
@@ -97,7 +107,8 @@ struct Worker {
     child: Child,
     reader: UnixStream,
     writer: Arc<Mutex<UnixStream>>,
-    threads: usize,
+    /// What its slot added to its environment.
+    slot: Vec<(String, String)>,
 }
 
 impl Processes {
@@ -116,8 +127,8 @@ impl Processes {
 }
 
 impl Executor for Processes {
-    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Running> {
-        let waiting = if job.small { take_idle(&self.idle, job.threads) } else { None };
+    fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Handle> {
+        let waiting = if job.small { take_idle(&self.idle, &job.environment) } else { None };
         let worker = match waiting {
             Some(worker) => Ok(worker),
             None => self.spawn(&job),
@@ -139,11 +150,11 @@ impl Executor for Processes {
     }
 }
 
-/// Finds a worker that waits with that many threads and is alive.
-fn take_idle(idle: &Mutex<Vec<Worker>>, threads: usize) -> Option<Worker> {
+/// Finds a worker that waits with that environment and is alive.
+fn take_idle(idle: &Mutex<Vec<Worker>>, slot: &[(String, String)]) -> Option<Worker> {
     let mut idle = idle.lock().expect("no holder of this lock panics");
     loop {
-        let at = idle.iter().position(|worker| worker.threads == threads)?;
+        let at = idle.iter().position(|worker| worker.slot == slot)?;
         let mut worker = idle.swap_remove(at);
         if matches!(worker.child.try_wait(), Ok(None)) {
             return Some(worker);
@@ -159,14 +170,14 @@ impl Processes {
         let log: File = files::create(&job.log).map_err(io::Error::other)?;
         let child = Command::new(&self.program)
             .arg("worker")
-            .env("RAYON_NUM_THREADS", job.threads.to_string())
+            .envs(job.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut worker = Worker { child, reader: ours, writer, threads: job.threads };
+        let mut worker = Worker { child, reader: ours, writer, slot: job.environment.clone() };
         if let Err(error) = greet(&mut worker.reader) {
             end_group(&worker.child);
             drop(worker.child.wait());
@@ -246,16 +257,17 @@ fn tell(writer: &Mutex<UnixStream>, message: &ToWorker) -> io::Result<()> {
 
 /// Explains a worker that ended without a word.
 fn died(status: io::Result<std::process::ExitStatus>, log: &Path) -> Failure {
-    let how = match status {
-        Ok(status) => match status.signal() {
-            Some(9) => "was killed (signal 9); the system does so when memory runs out".to_owned(),
-            Some(signal) => format!("was ended by signal {signal}"),
-            None => format!("ended with {status}"),
-        },
-        Err(error) => format!("could not be waited for: {error}"),
+    let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
+    let mut failure = match (signal, status) {
+        (Some(signal), _) => Failure::ended_by(signal),
+        (None, Ok(status)) => {
+            Failure::new(FailureKind::Killed, format!("the worker ended with {status}"))
+        }
+        (None, Err(error)) => {
+            let message = format!("the worker could not be waited for: {error}");
+            Failure::new(FailureKind::Killed, message)
+        }
     };
-    let mut failure = Failure::new(FailureKind::Killed, format!("the worker {how}"));
-    failure.transient = true;
     failure.log_tail = tail(log);
     failure
 }
@@ -270,11 +282,24 @@ fn tail(log: &Path) -> Vec<String> {
 }
 
 struct Channel(Option<Arc<Mutex<UnixStream>>>);
-impl Running for Channel {
-    fn cancel(&mut self) {
+
+impl Channel {
+    fn say(&self, message: &ToWorker) {
         if let Some(writer) = &self.0 {
             // A worker that is gone needs no word.
-            drop(tell(writer, &ToWorker::Cancel));
+            drop(tell(writer, message));
         }
+    }
+}
+
+impl Handle for Channel {
+    fn cancel(&mut self) {
+        self.say(&ToWorker::Cancel);
+    }
+    fn checkpoint(&mut self) {
+        self.say(&ToWorker::Checkpoint);
+    }
+    fn kill(&mut self) {
+        self.say(&ToWorker::End);
     }
 }

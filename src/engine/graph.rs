@@ -1,5 +1,7 @@
 //! The graph: one node for each stage instance, one edge for each input.
 
+use std::time::Duration;
+
 use petgraph::Direction;
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -7,6 +9,8 @@ use petgraph::visit::EdgeRef;
 use serde_json::Value as Json;
 
 use super::kind::Kind;
+use super::resources::Request;
+use super::retry::Policy;
 use super::stage::Outputs;
 
 /// One stage instance.
@@ -23,8 +27,14 @@ pub struct Node {
     pub parameters: Json,
     /// What it saves.
     pub outputs: Outputs,
-    /// CPU threads it asks for; as many as are free where absent.
-    pub threads: Option<usize>,
+    /// What it occupies while it runs.
+    pub resources: Request,
+    /// How often it is tried again.
+    pub retries: Policy,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    /// Whether its outputs are worth keeping once all that takes them is computed.
+    pub keep: bool,
 }
 
 /// One input of a node.
@@ -115,12 +125,12 @@ impl Graph {
         toposort(&self.inner, None).expect("planning refuses cycles")
     }
 
-    /// For each node, how many nodes the longest path from it holds: what to start first.
-    pub fn heights(&self) -> Vec<usize> {
-        let mut heights = vec![1; self.len()];
+    /// For each node, the weight of the heaviest path from it, itself included: what to start first.
+    pub fn heights(&self, weight: &dyn Fn(NodeId) -> f64) -> Vec<f64> {
+        let mut heights = vec![0.0; self.len()];
         for id in self.order().into_iter().rev() {
-            let above = self.dependents(id).into_iter().map(|d| heights[d.index()]).max();
-            heights[id.index()] = 1 + above.unwrap_or(0);
+            let above = self.dependents(id).into_iter().map(|d| heights[d.index()]);
+            heights[id.index()] = weight(id) + above.fold(0.0, f64::max);
         }
         heights
     }

@@ -7,7 +7,7 @@
 //! | for an input, the content hash of the artifact | which stage made it, and how |
 //! | for a path of user data, the content hash | the path, unless the program sees it (`NamedPath`) |
 //! | for a seed, its resolved value | the seed as written |
-//! | | resources, devices, threads, clocks, hosts, the binary |
+//! | | resources, `retries`, `timeout`, `keep`, devices, threads, clocks, hosts, the binary |
 
 use serde_json::{Map, Value as Json};
 

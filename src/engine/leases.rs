@@ -1,43 +1,76 @@
 //! The leases of a run: held while nodes are computed, kept alive, and awaited where another run was first.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::graph::NodeId;
 use crate::store::files::FileError;
-use crate::store::lease::{BEAT, Lease, Owner, Vigil};
+use crate::store::lease::{BEAT, Bearer, Claim, Lease, Owner, Vigil};
 use crate::store::{Hash, Store};
 
-/// The leases that this run holds, by key.
+/// The leases that this run holds.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<BTreeMap<Hash, Lease>>);
+pub struct Held(Mutex<Hold>);
+
+#[derive(Debug, Default)]
+struct Hold {
+    /// The run among those that hold leases; from the first claim on.
+    bearer: Option<Bearer>,
+    leases: BTreeMap<Hash, Lease>,
+}
 
 impl Held {
-    /// Holds a lease until it is taken out.
-    pub fn put(&self, key: Hash, lease: Lease) {
-        self.0.lock().expect("no holder of this lock panics").insert(key, lease);
+    fn lock(&self) -> MutexGuard<'_, Hold> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// Claims a key, and holds its lease until that is given back; yields who has it, if that is another.
+    pub fn claim(
+        &self,
+        store: &Store,
+        key: &Hash,
+        owner: &Owner,
+    ) -> Result<Option<Owner>, FileError> {
+        let mut hold = self.lock();
+        if hold.bearer.is_none() {
+            hold.bearer = Some(store.enter(owner.clone())?);
+        }
+        let Hold { bearer: Some(bearer), leases } = &mut *hold else {
+            unreachable!("it was entered just now")
+        };
+        Ok(match store.claim(key, bearer)? {
+            Claim::Theirs(other) => Some(other),
+            Claim::Mine(lease) => {
+                leases.insert(*key, lease);
+                None
+            }
+        })
     }
 
     /// Whether the lease on a key is still this run's.
     pub fn is_held(&self, key: &Hash) -> bool {
-        let leases = self.0.lock().expect("no holder of this lock panics");
-        leases.get(key).is_some_and(Lease::is_held)
+        self.lock().leases.get(key).is_some_and(Lease::is_held)
     }
 
-    /// Takes a lease out.
-    pub fn take(&self, key: &Hash) -> Option<Lease> {
-        self.0.lock().expect("no holder of this lock panics").remove(key)
+    /// Gives a lease back.
+    pub fn give_back(&self, key: &Hash) {
+        let lease = self.lock().leases.remove(key);
+        if let Some(lease) = lease {
+            // Where it cannot be given back it ends with this process.
+            drop(lease.release());
+        }
     }
 
-    /// Raises the pulse of every lease again and again, until the other end of `stop` is dropped.
+    /// Raises the pulse of all leases again and again, until the other end of `stop` is dropped.
     pub fn keep_alive(&self, patience: Duration, stop: &Receiver<()>) {
         let beat = BEAT.min(patience / 4);
         while stop.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
-            for lease in self.0.lock().expect("no holder of this lock panics").values_mut() {
-                // One that cannot be renewed is taken over by another run, which is noticed before anything is committed.
-                drop(lease.beat());
+            if let Some(bearer) = &mut self.lock().bearer {
+                // Leases that cannot be renewed are taken over by other runs, which is noticed before anything is
+                // committed.
+                drop(bearer.beat());
             }
         }
     }
@@ -62,7 +95,7 @@ impl Default for Awaited {
 impl Awaited {
     /// Watches the lease on a node's key.
     pub fn add(&mut self, id: NodeId, store: &Store, key: &Hash, here: &Owner, patience: Duration) {
-        self.vigils.insert(id, Vigil::new(store, key, here, patience));
+        self.vigils.insert(id, Vigil::new(store, key, here, patience, Instant::now()));
     }
 
     /// Whether nothing is awaited.
@@ -83,7 +116,7 @@ impl Awaited {
         self.looked = Instant::now();
         let mut over = Vec::new();
         for (id, vigil) in &mut self.vigils {
-            match vigil.is_over() {
+            match vigil.is_over(self.looked) {
                 Ok(true) => over.push((*id, Ok(()))),
                 Ok(false) => (),
                 Err(error) => over.push((*id, Err(error))),

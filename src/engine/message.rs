@@ -45,6 +45,10 @@ pub enum ToWorker {
     Run(Box<Job>),
     /// Stop as soon as it can be done cleanly.
     Cancel,
+    /// Save a checkpoint soon, and go on.
+    Checkpoint,
+    /// End at once, with everything that was started.
+    End,
 }
 
 /// No frame is larger: a length beyond it means that the stream is not ours.

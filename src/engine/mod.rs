@@ -4,24 +4,33 @@
 //! table and no science, and it is tested with toy kinds in milliseconds.
 
 pub mod attempt;
+pub mod checkpoint;
 pub mod commits;
 pub mod context;
 pub mod event;
 pub mod execute;
 pub mod executor;
 pub mod failure;
+#[cfg(test)]
+mod fault_tests;
 pub mod graph;
 pub mod key;
 pub mod kind;
 pub mod leases;
+pub mod machine;
 pub mod message;
 pub mod parameter;
+pub mod resources;
+pub mod retry;
 pub mod run;
 #[cfg(test)]
 mod run_tests;
 pub mod schedule;
+pub mod slots;
 pub mod stage;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod toys;
+mod trouble;
+mod walk;
 pub mod worker;

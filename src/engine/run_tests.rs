@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::checkpoint::Checkpointing;
 use super::event::Event;
 use super::executor::InProcess;
 use super::graph::Graph;
+use super::machine::Machine;
+use super::resources::Capacity;
 use super::run::{Later, Options, Results, run};
 use super::status::{Status, survey};
 use super::toys::TOYS;
@@ -17,7 +20,7 @@ use crate::store::lease::Owner;
 use crate::store::stamps::Stamps;
 use crate::store::{Store, files};
 
-const CHAIN: &str = r#"
+pub(super) const CHAIN: &str = r#"
 [experiment]
 name = "toy"
 seed = 1
@@ -37,7 +40,7 @@ right = "@b"
 "#;
 
 /// Plans a text.
-fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
+pub(super) fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     let file = folder.join("x.toml");
     files::write_atomic(&file, text.as_bytes()).unwrap();
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
@@ -46,23 +49,24 @@ fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     plan.filter(|_| errors.is_empty()).ok_or_else(|| errors.render(&sources, false))
 }
 
-fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
+pub(super) fn options(store: &Store, threads: usize, keep_going: bool) -> Options {
     let scratch = store.root().join("scratch");
     files::make_folder(&scratch).unwrap();
     let owner = Owner::this("h", "r");
-    let (run, patience) = ("r".into(), Duration::from_mins(1));
     Options {
-        run,
-        threads,
+        run: "r".into(),
+        capacity: Capacity::of_threads(threads),
+        machine: Machine::default(),
         keep_going,
         owner,
-        patience,
+        patience: Duration::from_mins(1),
         commit: Later::new(Box::new(|| None)),
         scratch,
+        checkpoints: Checkpointing::default(),
     }
 }
 
-fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
+pub(super) fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Results, Vec<Event>) {
     let mut events = Vec::new();
     let never = AtomicBool::new(false);
     let mut watcher = |event: &Event| events.push(event.clone());
@@ -87,6 +91,15 @@ fn a_rerun_does_only_what_changed() {
     let cases = [
         ("the same", CHAIN.to_owned(), 0),
         ("a comment", CHAIN.replace("seed = 1", "# why\nseed = 1"), 0),
+        (
+            "the terms of a stage",
+            CHAIN.replace(
+                "value = 4",
+                "value = 4\nresources = { cpu = 1, memory = '1 GiB', time = '1h' }\n\
+                retries = 0\ntimeout = '1h'\nkeep = false",
+            ),
+            0,
+        ),
         ("a default spelled out", CHAIN.replace("value = 10", "value = 0xA\nseed = 0"), 0),
         ("a stage renamed", CHAIN.replace("half", "moiety").replace("toy.moiety", "toy.half"), 0),
         ("an upstream rerun to identical bytes", CHAIN.replace("value = 4", "value = 5"), 2),

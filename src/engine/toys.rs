@@ -5,11 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
+use super::checkpoint::Checkpoint;
 use super::context::Context;
 use super::failure::Failure;
+use super::graph::{Graph, Link, Node, NodeId};
 use super::kind::{Kind, Registry};
 use super::parameter::{Input, Seed};
+use super::resources::Request;
+use super::retry::Policy;
 use super::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation};
 use crate::store::files;
 
@@ -123,5 +128,83 @@ impl Stage for Sum {
     }
 }
 
-pub(crate) const TOYS: Registry =
-    Registry(&[Kind::of::<Constant>(), Kind::of::<Half>(), Kind::of::<Sum>()]);
+/// Adds the numbers from 1 on, one a step, and says each step to its watcher.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Series {
+    /// The last number.
+    to: i64,
+}
+
+/// The numbers added so far, and their sum.
+pub(crate) struct Added {
+    numbers: i64,
+    sum: i64,
+}
+
+impl Checkpoint for Added {
+    const FORMAT: u32 = 1;
+    fn place(&self) -> String {
+        format!("number {}", self.numbers)
+    }
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        files::write(&folder.join("numbers.txt"), self.numbers.to_string().as_bytes())?;
+        Ok(files::write(&folder.join("sum.txt"), self.sum.to_string().as_bytes())?)
+    }
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let number = |name: &str| -> anyhow::Result<i64> {
+            Ok(files::read_text(files.path(name)?)?.parse()?)
+        };
+        Ok(Self { numbers: number("numbers.txt")?, sum: number("sum.txt")? })
+    }
+}
+
+impl Stage for Series {
+    const KIND: &'static str = "toy.series";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Number::TYPE)
+    }
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let mut added = cx.resume().unwrap_or(Added { numbers: 0, sum: 0 });
+        while added.numbers < self.to {
+            cx.pause_point(|| Ok(&added))?;
+            added.numbers += 1;
+            added.sum += added.numbers;
+            (cx.sink())(added.numbers as f64 / self.to as f64, added.numbers.to_string());
+        }
+        cx.save(&Number(added.sum))
+    }
+}
+
+pub(crate) const TOYS: Registry = Registry(&[
+    Kind::of::<Constant>(),
+    Kind::of::<Half>(),
+    Kind::of::<Sum>(),
+    Kind::of::<Series>(),
+]);
+
+/// A graph whose node `i` may depend on nodes before it, and asks for something.
+pub(crate) fn graph(nodes: &[(Vec<usize>, Request)]) -> Graph {
+    let mut graph = Graph::default();
+    for (i, (inputs, resources)) in nodes.iter().enumerate() {
+        let id = graph.add(Node {
+            name: format!("n{i}"),
+            stage: format!("n{i}"),
+            point: Vec::new(),
+            kind: &TOYS.0[0],
+            parameters: Json::Null,
+            outputs: Outputs::main(Number::TYPE),
+            resources: *resources,
+            retries: Policy::default(),
+            timeout: None,
+            keep: true,
+        });
+        for input in inputs.iter().filter(|_| i > 0) {
+            let from = NodeId::new(input % i.max(1));
+            graph.link(from, id, Link { edge: format!("@n{input}"), output: "main".into() });
+        }
+    }
+    graph
+}

@@ -1,7 +1,8 @@
 //! The worker's side of the boundary: the same program, as a child process, with its standard input as the channel.
 //!
-//! Its standard output and error are the node's log. When the channel closes, the coordinator is gone, and the worker
-//! ends at once: no orphan goes on computing for nobody.
+//! SIGTERM means the same to it as the coordinator's word to stop, SIGUSR1 as that to save a checkpoint: a batch system
+//! sends them to every process. Its standard output and error are the node's log. When the channel closes, the
+//! coordinator is gone, and the worker ends at once: no orphan goes on computing for nobody.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,32 +17,25 @@ use rustix::process::{
     Signal, WaitId, WaitIdOptions, getpid, kill_current_process_group, set_child_subreaper, waitid,
 };
 
+use super::checkpoint::Asked;
 use super::execute::{Job, execute};
 use super::failure::Failure;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
 use crate::store::files;
 
-/// What the thread that listens and the one that computes have in common.
-#[derive(Default)]
-struct Flags {
-    /// The coordinator asks to stop.
-    cancel: AtomicBool,
-    /// A job is under way.
-    busy: AtomicBool,
-}
-
 /// Computes the jobs that the coordinator sends, one after the other, as long as they are small and leave nothing behind.
-pub fn serve(registry: Registry) -> io::Result<()> {
+/// `asked` is raised by signals too.
+pub fn serve(registry: Registry, asked: &Asked) -> io::Result<()> {
     let mut channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let program = env!("CARGO_PKG_VERSION").to_owned();
     send(&mut channel, &FromWorker::Hello { protocol: PROTOCOL, program })?;
     // What a program leaves running becomes a child of this process, so that it is noticed.
     set_child_subreaper(Some(getpid()))?;
-    let flags = Arc::new(Flags::default());
+    let busy = Arc::new(AtomicBool::new(false));
     let (to_do, jobs) = mpsc::channel();
-    let (mut reader, theirs) = (channel.try_clone()?, Arc::clone(&flags));
-    thread::spawn(move || listen(&mut reader, &theirs, &to_do));
+    let (mut reader, theirs) = (channel.try_clone()?, (asked.clone(), Arc::clone(&busy)));
+    thread::spawn(move || listen(&mut reader, &theirs.0, &theirs.1, &to_do));
     let channel = Mutex::new(channel);
     let tell = |message: &FromWorker| {
         send(&mut *channel.lock().expect("no holder of the channel panics"), message)
@@ -52,13 +46,13 @@ pub fn serve(registry: Registry) -> io::Result<()> {
         take_log(&job)?;
         // The coordinator may be gone; then the other thread ends this process.
         let sink = |fraction, note| drop(tell(&FromWorker::Progress { fraction, note }));
-        let outcome = if flags.cancel.load(Ordering::Relaxed) {
+        let outcome = if asked.is_cancelled() {
             // Asked to stop before there was anything to do.
             Err(Failure::interrupted())
         } else {
-            execute(&job, registry, &sink, &flags.cancel)
+            execute(&job, registry, &sink, asked)
         };
-        flags.busy.store(false, Ordering::SeqCst);
+        busy.store(false, Ordering::SeqCst);
         tell(&outcome.map_or_else(FromWorker::Failed, FromWorker::Done))?;
         if !job.small || has_children() {
             break;
@@ -69,18 +63,26 @@ pub fn serve(registry: Registry) -> io::Result<()> {
 }
 
 /// Hears what the coordinator says.
-fn listen(reader: &mut UnixStream, flags: &Flags, to_do: &mpsc::Sender<Box<Job>>) {
+fn listen(
+    reader: &mut UnixStream,
+    asked: &Asked,
+    busy: &AtomicBool,
+    to_do: &mpsc::Sender<Box<Job>>,
+) {
     while let Ok(Some(message)) = receive(reader) {
         match message {
             ToWorker::Run(job) => {
-                flags.busy.store(true, Ordering::SeqCst);
+                busy.store(true, Ordering::SeqCst);
                 // Nobody listens where the worker is about to end.
                 drop(to_do.send(job));
             }
-            ToWorker::Cancel => flags.cancel.store(true, Ordering::Relaxed),
+            ToWorker::Cancel => asked.cancel.store(true, Ordering::Relaxed),
+            ToWorker::Checkpoint => asked.checkpoint.store(true, Ordering::Relaxed),
+            // As if the coordinator were gone.
+            ToWorker::End => break,
         }
     }
-    if flags.busy.load(Ordering::SeqCst) {
+    if busy.load(Ordering::SeqCst) {
         tracing::error!("the coordinator is gone; ending");
         // With all that this worker has started: it leads a process group of its own.
         let _ = kill_current_process_group(Signal::KILL);

@@ -45,11 +45,40 @@ impl Trajectory {
     }
 }
 
+/// How far a descent has come: another goes on from there to the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// The step that is next.
+    pub step: usize,
+    pub theta: Vec<f64>,
+    pub velocity: Vec<f64>,
+    /// What is kept of the steps before.
+    pub kept: Trajectory,
+}
+
+impl Progress {
+    /// A descent that is at its start.
+    pub fn start(theta: &[f64]) -> Self {
+        let (dim, velocity) = (theta.len(), vec![0.0; theta.len()]);
+        let kept = Trajectory { dim, steps: Vec::new(), losses: Vec::new(), thetas: Vec::new() };
+        Self { step: 0, theta: theta.to_vec(), velocity, kept }
+    }
+
+    fn check(&self, dim: usize) -> Result<(), LandscapeError> {
+        expect_length("the start", dim, self.theta.len())?;
+        expect_length("the velocity", dim, self.velocity.len())?;
+        expect_length("the trajectory", self.kept.steps.len() * dim, self.kept.thetas.len())?;
+        expect_length("its losses", self.kept.steps.len(), self.kept.losses.len())?;
+        // Later, numbers that are not finite are a divergence, which is told as such.
+        if self.step == 0 { expect_finite("the start", &self.theta) } else { Ok(()) }
+    }
+}
+
 /// How a caller watches a descent.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
-    /// Asked before every step; `true` ends the descent.
-    pub cancelled: &'a dyn Fn() -> bool,
+    /// Asked before every step, with what the descent could go on from; `true` ends it.
+    pub paused: &'a dyn Fn(&Progress) -> bool,
     /// Told of every step and the loss there, the start included.
     pub observe: &'a dyn Fn(usize, f64),
 }
@@ -57,49 +86,46 @@ pub struct Watch<'a> {
 impl Default for Watch<'_> {
     /// Never cancels and observes nothing.
     fn default() -> Self {
-        Self { cancelled: &|| false, observe: &|_, _| () }
+        Self { paused: &|_| false, observe: &|_, _| () }
     }
 }
 
-/// Descends from `start` by v <- g + momentum v, theta <- theta - rate v.
+/// Descends from a start, or goes on, by v <- g + momentum v, theta <- theta - rate v.
 ///
 /// Fails where the loss or the gradient is not finite, naming the step that led there.
 pub fn descend(
     objective: &dyn Objective,
-    start: &[f64],
+    mut at: Progress,
     options: &DescentOptions,
     watch: &Watch<'_>,
 ) -> Result<Trajectory, LandscapeError> {
-    expect_length("the start", objective.dim(), start.len())?;
-    expect_finite("the start", start)?;
+    at.check(objective.dim())?;
     expect_option("rate", "above 0 and finite", options.rate, |r| r > 0.0 && r.is_finite())?;
     let (momentum, keep_every) = (options.momentum, options.keep_every);
     expect_option("momentum", "at least 0 and below 1", momentum, |m| (0.0..1.0).contains(&m))?;
     expect_option("keep_every", "at least 1", keep_every as f64, |n| n >= 1.0)?;
-    let mut theta = start.to_vec();
-    let mut velocity = vec![0.0; theta.len()];
-    let mut kept =
-        Trajectory { dim: theta.len(), steps: Vec::new(), losses: Vec::new(), thetas: Vec::new() };
-    for step in 0..=options.steps {
-        let point = objective.evaluate(&theta);
+    while at.step <= options.steps {
+        let step = at.step;
+        if (watch.paused)(&at) {
+            return Err(LandscapeError::Cancelled { step });
+        }
+        let point = objective.evaluate(&at.theta);
         if !point.is_finite() {
             return Err(LandscapeError::Diverged { step });
         }
         (watch.observe)(step, point.loss());
         if step.is_multiple_of(keep_every) || step == options.steps {
-            kept.steps.push(step);
-            kept.losses.push(point.loss());
-            kept.thetas.extend_from_slice(&theta);
+            at.kept.steps.push(step);
+            at.kept.losses.push(point.loss());
+            at.kept.thetas.extend_from_slice(&at.theta);
         }
-        if (watch.cancelled)() {
-            return Err(LandscapeError::Cancelled { step });
-        }
-        for (velocity, gradient) in velocity.iter_mut().zip(point.gradient()) {
+        for (velocity, gradient) in at.velocity.iter_mut().zip(point.gradient()) {
             *velocity = gradient + momentum * *velocity;
         }
-        vector::add_scaled(-options.rate, &velocity, &mut theta);
+        vector::add_scaled(-options.rate, &at.velocity, &mut at.theta);
+        at.step += 1;
     }
-    Ok(kept)
+    Ok(at.kept)
 }
 
 #[cfg(test)]
@@ -110,7 +136,7 @@ mod tests {
     use crate::landscape::objective::Quartic;
 
     fn run(options: DescentOptions) -> Result<Trajectory, LandscapeError> {
-        descend(&Quartic, &[-2.0, 1.0], &options, &Watch::default())
+        descend(&Quartic, Progress::start(&[-2.0, 1.0]), &options, &Watch::default())
     }
 
     #[test]
@@ -148,9 +174,30 @@ mod tests {
         let seen = RefCell::new(Vec::new());
         let observe = |step: usize, loss: f64| seen.borrow_mut().push((step, loss));
         let watch = Watch { observe: &observe, ..Watch::default() };
-        descend(&Quartic, &[-2.0, 1.0], &options, &watch).unwrap();
+        descend(&Quartic, Progress::start(&[-2.0, 1.0]), &options, &watch).unwrap();
         let expected: Vec<(usize, f64)> = full.losses.iter().copied().enumerate().collect();
         assert_eq!(seen.into_inner(), expected);
+    }
+
+    #[test]
+    fn a_descent_that_is_broken_off_goes_on_to_the_same_bits() {
+        let options =
+            DescentOptions { momentum: 0.5, steps: 20, keep_every: 3, ..DescentOptions::default() };
+        let whole = run(options).unwrap();
+        for broken in [0, 1, 6, 20] {
+            let reached = RefCell::new(None);
+            let paused = |at: &Progress| {
+                *reached.borrow_mut() = Some(at.clone());
+                at.step == broken
+            };
+            let watch = Watch { paused: &paused, ..Watch::default() };
+            let start = Progress::start(&[-2.0, 1.0]);
+            let end = descend(&Quartic, start, &options, &watch);
+            assert_eq!(end, Err(LandscapeError::Cancelled { step: broken }));
+            let reached = reached.into_inner().unwrap();
+            assert_eq!(reached.step, broken);
+            assert_eq!(descend(&Quartic, reached, &options, &Watch::default()).unwrap(), whole);
+        }
     }
 
     #[test]
@@ -158,10 +205,12 @@ mod tests {
         let options = DescentOptions { rate: 10.0, ..DescentOptions::default() };
         let Err(LandscapeError::Diverged { step }) = run(options) else { panic!("it converged") };
         assert!((2..10).contains(&step), "{step}");
-        let stop = Watch { cancelled: &|| true, ..Watch::default() };
-        let stopped = descend(&Quartic, &[0.0, 0.0], &DescentOptions::default(), &stop);
+        let stop = Watch { paused: &|_| true, ..Watch::default() };
+        let start = Progress::start(&[0.0, 0.0]);
+        let stopped = descend(&Quartic, start, &DescentOptions::default(), &stop);
         assert_eq!(stopped, Err(LandscapeError::Cancelled { step: 0 }));
-        let short = descend(&Quartic, &[0.0], &DescentOptions::default(), &Watch::default());
+        let start = Progress::start(&[0.0]);
+        let short = descend(&Quartic, start, &DescentOptions::default(), &Watch::default());
         assert!(matches!(short, Err(LandscapeError::Length { expected: 2, found: 1, .. })));
     }
 }

@@ -58,6 +58,14 @@ impl Default for LineSearch {
 }
 
 impl Method {
+    /// What is carried to the first step: a velocity, or the line search's first step size.
+    fn fresh(self, dim: usize) -> Vec<f64> {
+        match self {
+            Self::Descent { .. } | Self::Momentum { .. } => vec![0.0; dim],
+            Self::LineSearch(line) => vec![line.alpha],
+        }
+    }
+
     fn check(self) -> Result<(), LandscapeError> {
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let (rate, momentum) = match self {
@@ -85,10 +93,11 @@ pub fn search(
 ) -> Result<Outcome, LandscapeError> {
     options.method.check()?;
     let mut run = Run::new(objective, start, options.search, control)?;
-    let mut here = Place::new(objective, start.to_vec());
-    let mut stepper = Stepper { velocity: vec![0.0; start.len()], alpha: None };
+    let (theta, carried) = run.begin(start, options.method.fresh(start.len()))?;
+    let mut here = Place::new(objective, theta);
+    let mut stepper = Stepper { carried };
     loop {
-        if let Some(status) = run.ends(&*here.point) {
+        if let Some(status) = run.ends(&here.theta, &stepper.carried, &*here.point) {
             run.record(&here.theta, &*here.point, None);
             return Ok(run.finish(here.theta, status));
         }
@@ -129,9 +138,8 @@ impl<'o> Place<'o> {
 
 /// What a method carries from step to step.
 struct Stepper {
-    velocity: Vec<f64>,
-    /// The line search's step size; `None` before the first step.
-    alpha: Option<f64>,
+    /// The velocity, or the line search's step size.
+    carried: Vec<f64>,
 }
 
 impl Stepper {
@@ -147,12 +155,13 @@ impl Stepper {
             Method::Momentum { rate, momentum } => (rate, momentum),
             Method::LineSearch(line) => return self.backtrack(objective, here, line, step),
         };
-        for (velocity, descent) in self.velocity.iter_mut().zip(&here.descent) {
+        let velocity = &mut self.carried;
+        for (velocity, descent) in velocity.iter_mut().zip(&here.descent) {
             *velocity = descent + momentum * *velocity;
         }
-        let theta = vector::moved(&here.theta, -rate, &self.velocity);
+        let theta = vector::moved(&here.theta, -rate, velocity);
         if theta == here.theta {
-            let zero = self.velocity.iter().all(|velocity| *velocity == 0.0);
+            let zero = velocity.iter().all(|velocity| *velocity == 0.0);
             return Err(if zero { Status::ZeroStep } else { Status::LineSearchFloor });
         }
         (step.size, step.trials) = (rate, 1);
@@ -171,7 +180,7 @@ impl Stepper {
         if squared == 0.0 {
             return Err(Status::ZeroStep);
         }
-        let mut alpha = self.alpha.unwrap_or(line.alpha);
+        let mut alpha = self.carried[0];
         loop {
             let theta = vector::moved(&here.theta, -alpha, &here.descent);
             let smaller = alpha * line.beta;
@@ -185,7 +194,7 @@ impl Stepper {
                 let next = Place::from_point(theta, point);
                 if vector::dot(&here.descent, &next.descent) <= line.gamma * squared {
                     step.size = alpha;
-                    self.alpha = Some(alpha / line.beta);
+                    self.carried[0] = alpha / line.beta;
                     return Ok(next);
                 }
             }
@@ -225,6 +234,18 @@ mod tests {
             let outcome = run([-2.5, 0.5], method, 3000);
             assert!((outcome.theta[0] + 3.0).abs() < 1e-7, "{method:?} {:?}", outcome.theta);
             assert!(outcome.theta[1].abs() < 1e-7, "{method:?} {:?}", outcome.theta);
+        }
+    }
+
+    #[test]
+    fn a_search_that_is_broken_off_goes_on_to_the_same_bits() {
+        for method in [
+            Method::Momentum { rate: 1e-3, momentum: 0.5 },
+            Method::LineSearch(LineSearch { gamma: 1.0, ..LineSearch::default() }),
+        ] {
+            crate::landscape::search::check_resumption(&|control| {
+                search(&Quartic, &[-2.5, 0.5], &options(method, 30), control).unwrap()
+            });
         }
     }
 

@@ -74,6 +74,27 @@ impl Flag {
         self as i64 - 1
     }
 
+    /// Finds the outcome of a number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|flag| flag.code() == code)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Eigenvector,
+        Self::Zero,
+        Self::Solved,
+        Self::LeastSquares,
+        Self::SolvedToRounding,
+        Self::LeastSquaresToRounding,
+        Self::ConvergedToEigenvector,
+        Self::NormLimit,
+        Self::ConditionLimit,
+        Self::IterationLimit,
+        Self::Singular,
+        Self::NotFinite,
+    ];
+
     /// Tells whether the last iterate is not counted, being of a possibly singular system.
     pub(super) fn rolls_back(self) -> bool {
         use Flag::{ConditionLimit, LeastSquares, LeastSquaresToRounding, NormLimit};

@@ -51,11 +51,11 @@ pub fn search(
 ) -> Result<Outcome, LandscapeError> {
     check(options)?;
     let mut run = Run::new(objective, start, options.search, control)?;
-    let mut theta = start.to_vec();
+    let (mut theta, carried) = run.begin(start, vec![options.alpha])?;
+    let mut alpha = carried[0];
     let mut point = objective.evaluate(&theta);
-    let mut alpha = options.alpha;
     loop {
-        if let Some(status) = run.ends(&*point) {
+        if let Some(status) = run.ends(&theta, &[alpha], &*point) {
             run.record(&theta, &*point, None);
             return Ok(run.finish(theta, status));
         }
@@ -264,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn a_search_that_is_broken_off_goes_on_to_the_same_bits() {
+        crate::landscape::search::check_resumption(&|control| {
+            let options = NewtonMrOptions { alpha: 0.1, pure_rho: None, ..quartic_options() };
+            search(&Quartic, &[-2.0, 1.0], &options, control).unwrap()
+        });
+    }
+
+    #[test]
     fn every_way_to_end_is_told_apart() {
         let run = |start: &[f64], search_options: SearchOptions, control: &Control| {
             let options = NewtonMrOptions { search: search_options, ..quartic_options() };
@@ -286,7 +294,7 @@ mod tests {
         assert_eq!(flat.theta, [2f64.sqrt(), 0.0]);
         let wild = run(&[1e200, 0.0], many, &free);
         assert_eq!(wild.status, Status::NotFinite);
-        let stop = Control { cancelled: &|| true, ..free };
+        let stop = Control { paused: &|_| true, ..free };
         assert_eq!(run(&[-2.0, 1.0], many, &stop).status, Status::Cancelled);
     }
 

@@ -52,6 +52,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Converged,
+        Self::ConvergedToRounding,
+        Self::MaxIterations,
+        Self::LineSearchFloor,
+        Self::ZeroStep,
+        Self::NormLimit,
+        Self::NotFinite,
+        Self::Cancelled,
+    ];
+
     /// Tells success from failure where no step was found; `curvature` is an estimate of ||H|| from below.
     pub(super) fn at(self, theta: &[f64], point: &dyn Point, curvature: f64) -> Self {
         let without_step = matches!(self, Self::LineSearchFloor | Self::ZeroStep | Self::NormLimit);
@@ -125,11 +137,46 @@ pub struct FlattestPoint {
     pub report: Report,
 }
 
-/// How a caller watches a search.
+/// How far a search has come: another of the same method goes on from there to the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reached {
+    /// The point that is next.
+    pub theta: Vec<f64>,
+    /// What the method carries from step to step.
+    pub carried: Vec<f64>,
+    /// One row a point before it.
+    pub trace: Vec<TraceRow>,
+    pub flattest: Option<FlattestPoint>,
+}
+
+/// Where a search is.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    theta: &'a [f64],
+    carried: &'a [f64],
+    trace: &'a [TraceRow],
+    flattest: Option<&'a FlattestPoint>,
+}
+
+impl Place<'_> {
+    /// Copies what the search could go on from.
+    pub fn reached(&self) -> Reached {
+        Reached {
+            theta: self.theta.to_vec(),
+            carried: self.carried.to_vec(),
+            trace: self.trace.to_vec(),
+            flattest: self.flattest.cloned(),
+        }
+    }
+}
+
+/// How a caller watches a search, and where it goes on.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    /// Asked before every step; `true` ends the search.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+    /// How far the search has come already; it begins at its start where absent.
+    pub from: Option<&'a Reached>,
+    /// Asked before every step, with where the search is; `true` ends it.
+    pub paused: &'a (dyn Fn(&Place) -> bool + Sync),
     /// Told of every row as it is recorded.
     pub observe: &'a (dyn Fn(&TraceRow) + Sync),
 }
@@ -137,7 +184,7 @@ pub struct Control<'a> {
 impl Default for Control<'_> {
     /// Never cancels and observes nothing.
     fn default() -> Self {
-        Self { cancelled: &|| false, observe: &|_| () }
+        Self { from: None, paused: &|_| false, observe: &|_| () }
     }
 }
 
@@ -160,18 +207,38 @@ impl<'a> Run<'a> {
         expect_length("the start", objective.dim(), start.len())?;
         expect_finite("the start", start)?;
         expect_option("tolerance", "at least 0", options.tolerance, |tolerance| tolerance >= 0.0)?;
-        Ok(Self { options, control, trace: Vec::new(), flattest: None })
+        let mut run = Self { options, control, trace: Vec::new(), flattest: None };
+        if let Some(Reached { theta, trace, flattest, .. }) = control.from {
+            expect_length("the point to go on from", start.len(), theta.len())?;
+            (run.trace, run.flattest) = (trace.clone(), flattest.clone());
+        }
+        Ok(run)
+    }
+
+    /// Where the search begins or goes on, and what its method carried there: `fresh` at the start.
+    pub(super) fn begin(
+        &self,
+        start: &[f64],
+        fresh: Vec<f64>,
+    ) -> Result<(Vec<f64>, Vec<f64>), LandscapeError> {
+        let Some(Reached { theta, carried, .. }) = self.control.from else {
+            return Ok((start.to_vec(), fresh));
+        };
+        expect_length("what the method carries", fresh.len(), carried.len())?;
+        Ok((theta.clone(), carried.clone()))
     }
 
     /// Tells whether the search ends at a point before another step is tried.
-    pub(super) fn ends(&self, point: &dyn Point) -> Option<Status> {
+    pub(super) fn ends(&self, theta: &[f64], carried: &[f64], point: &dyn Point) -> Option<Status> {
+        let Self { trace, flattest, .. } = self;
+        let place = Place { theta, carried, trace, flattest: flattest.as_ref() };
         if !point.is_finite() {
             Some(Status::NotFinite)
         } else if point.squared_gradient_norm() <= self.options.tolerance {
             Some(Status::Converged)
         } else if self.trace.len() >= self.options.iterations {
             Some(Status::MaxIterations)
-        } else if (self.control.cancelled)() {
+        } else if (self.control.paused)(&place) {
             Some(Status::Cancelled)
         } else {
             None
@@ -200,5 +267,26 @@ impl<'a> Run<'a> {
         let iterations = self.trace.len().saturating_sub(1);
         let Self { trace, flattest, .. } = self;
         Outcome { theta, status, iterations, trace, flattest }
+    }
+}
+
+/// Breaks a search off before each of its steps; fails unless it goes on to what it comes to unbroken.
+#[cfg(test)]
+pub(super) fn check_resumption(search: &dyn Fn(&Control<'_>) -> Outcome) {
+    use std::sync::Mutex;
+
+    let whole = search(&Control::default());
+    assert!(whole.iterations > 5, "{:?}", whole.status);
+    for steps in 0..whole.iterations {
+        let reached = Mutex::new(None);
+        let paused = |place: &Place<'_>| {
+            *reached.lock().unwrap() = Some(place.reached());
+            place.trace.len() == steps
+        };
+        let broken = search(&Control { paused: &paused, ..Control::default() });
+        assert_eq!(broken.status, Status::Cancelled);
+        let reached = reached.into_inner().unwrap();
+        let whole_again = search(&Control { from: reached.as_ref(), ..Control::default() });
+        assert_eq!(whole_again, whole, "broken off after {steps} steps");
     }
 }

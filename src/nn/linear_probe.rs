@@ -66,22 +66,66 @@ pub struct Probe {
     pub best_epoch: usize,
 }
 
+/// How far the training of a probe has come: another goes on from there to the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeProgress {
+    /// One row an epoch that is done.
+    pub rows: Vec<ProbeRow>,
+    /// Steps of Adam.
+    pub steps: u64,
+    pub weights: Vec<f32>,
+    pub biases: Vec<f32>,
+    /// Adam's running means of the gradient and its square, for weights then biases.
+    pub first: Vec<f32>,
+    pub second: Vec<f32>,
+}
+
+impl ProbeProgress {
+    fn start(features: usize, config: &ProbeConfig, streams: &Streams) -> Self {
+        let mut stream = streams.stream("init");
+        let bound = 1.0 / (features as f64).sqrt();
+        let mut draw = |n: usize| -> Vec<f32> {
+            (0..n).map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32).collect()
+        };
+        let classes = config.classes;
+        let (weights, biases) = (draw(classes * features), draw(classes));
+        let size = classes * (features + 1);
+        let (first, second) = (vec![0.0; size], vec![0.0; size]);
+        Self { rows: Vec::with_capacity(config.epochs), steps: 0, weights, biases, first, second }
+    }
+
+    fn check(&self, features: usize, config: &ProbeConfig) -> Result<(), NnError> {
+        let size = config.classes * (features + 1);
+        for (what, expected, found) in [
+            ("the saved weights", size - config.classes, self.weights.len()),
+            ("the saved biases", config.classes, self.biases.len()),
+            ("the saved means", size, self.first.len()),
+            ("the saved squares", size, self.second.len()),
+        ] {
+            if expected != found {
+                return Err(NnError::WrongLength { what, expected, found });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Trains a softmax classifier with Adam on batches in random order (stream `shuffle`, one lane an epoch).
 ///
-/// Weights and biases start uniform within ±1/√features (stream `init`), `PyTorch`'s default. The observer is called
-/// after each epoch, and ends the training with [`NnError::Cancelled`] if it breaks.
+/// Weights and biases start uniform within ±1/√features (stream `init`), `PyTorch`'s default, or the training goes on
+/// `from` where it was. The observer is called after each epoch, and ends the training with [`NnError::Cancelled`] if it breaks.
 pub fn train_probe(
     config: &ProbeConfig,
     train: Samples,
     test: Samples,
     streams: &Streams,
-    observe: &mut dyn FnMut(&ProbeRow) -> ControlFlow<()>,
+    from: Option<ProbeProgress>,
+    observe: &mut dyn FnMut(&ProbeProgress) -> ControlFlow<()>,
 ) -> Result<Probe, NnError> {
     check(config, train, test)?;
     let (train_features, test_features) = scale(config.scaling, train.features, test.features);
-    let mut model = Model::new(train.features.columns, config, streams);
-    let mut rows: Vec<ProbeRow> = Vec::with_capacity(config.epochs);
-    for epoch in 1..=config.epochs {
+    let mut model = Model::new(train.features.columns, config, streams, from)?;
+    for epoch in model.at.rows.len() + 1..=config.epochs {
         let order = streams.indexed("shuffle", epoch as u64).permutation(train.labels.len());
         let (mut loss, mut right) = (0.0, 0);
         for (i, batch) in order.chunks(config.batch).enumerate() {
@@ -96,11 +140,12 @@ pub fn train_probe(
         let samples = train.labels.len() as f64;
         let (train_loss, train_accuracy) = (loss / samples, right as f64 / samples);
         let test_accuracy = model.accuracy(&test_features, test.labels);
-        rows.push(ProbeRow { epoch, train_loss, train_accuracy, test_accuracy });
-        if observe(&rows[epoch - 1]).is_break() {
+        model.at.rows.push(ProbeRow { epoch, train_loss, train_accuracy, test_accuracy });
+        if observe(&model.at).is_break() {
             return Err(NnError::Cancelled);
         }
     }
+    let ProbeProgress { rows, weights, biases, .. } = model.at;
     let mut best = &rows[0];
     for row in &rows {
         if row.test_accuracy > best.test_accuracy {
@@ -109,7 +154,6 @@ pub fn train_probe(
     }
     let (best_test_accuracy, best_epoch) = (best.test_accuracy, best.epoch);
     let final_test_accuracy = rows[rows.len() - 1].test_accuracy;
-    let (weights, biases) = (model.weights, model.biases);
     Ok(Probe { rows, weights, biases, final_test_accuracy, best_test_accuracy, best_epoch })
 }
 
@@ -184,12 +228,7 @@ struct Model {
     features: usize,
     classes: usize,
     optimizer: AdamConfig,
-    steps: u64,
-    weights: Vec<f32>,
-    biases: Vec<f32>,
-    /// Adam's running means of the gradient and its square, for weights then biases.
-    first: Vec<f32>,
-    second: Vec<f32>,
+    at: ProbeProgress,
     /// The batch's features, gathered.
     batch: Vec<f32>,
     /// The gradient of weights then biases.
@@ -197,35 +236,23 @@ struct Model {
 }
 
 impl Model {
-    fn new(features: usize, config: &ProbeConfig, streams: &Streams) -> Self {
-        let mut stream = streams.stream("init");
-        let bound = 1.0 / (features as f64).sqrt();
-        let mut draw = |n: usize| -> Vec<f32> {
-            (0..n).map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32).collect()
-        };
-        let classes = config.classes;
-        let (weights, biases) = (draw(classes * features), draw(classes));
-        let size = classes * (features + 1);
-        let (first, second, gradient) = (vec![0.0; size], vec![0.0; size], vec![0.0; size]);
-        let optimizer = config.optimizer;
-        Self {
-            features,
-            classes,
-            optimizer,
-            steps: 0,
-            weights,
-            biases,
-            first,
-            second,
-            batch: Vec::new(),
-            gradient,
-        }
+    fn new(
+        features: usize,
+        config: &ProbeConfig,
+        streams: &Streams,
+        from: Option<ProbeProgress>,
+    ) -> Result<Self, NnError> {
+        let at = from.unwrap_or_else(|| ProbeProgress::start(features, config, streams));
+        at.check(features, config)?;
+        let (classes, optimizer) = (config.classes, config.optimizer);
+        let gradient = vec![0.0; classes * (features + 1)];
+        Ok(Self { features, classes, optimizer, at, batch: Vec::new(), gradient })
     }
 
     fn logits(&self, features: &[f32]) -> Vec<f32> {
         let features = Matrix::new(features, self.features);
-        let mut logits = self.biases.repeat(features.rows);
-        let weights = Matrix::new(&self.weights, self.features);
+        let mut logits = self.at.biases.repeat(features.rows);
+        let weights = Matrix::new(&self.at.weights, self.features);
         multiply(&mut logits, Accum::Add, features.view(), weights.view().transpose());
         logits
     }
@@ -244,7 +271,7 @@ impl Model {
             loss += to_gradient(logits, label, batch.len());
         }
         let d_logits = Matrix::new(&logits, self.classes);
-        let (d_weights, d_biases) = self.gradient.split_at_mut(self.weights.len());
+        let (d_weights, d_biases) = self.gradient.split_at_mut(self.at.weights.len());
         let rows = Matrix::new(&self.batch, self.features);
         multiply(d_weights, Accum::Replace, d_logits.view().transpose(), rows.view());
         d_biases.fill(0.0);
@@ -257,10 +284,11 @@ impl Model {
 
     /// Applies Adam to weights and biases.
     fn update(&mut self) {
-        self.steps += 1;
-        let step = self.optimizer.at(self.steps);
-        let values = self.weights.iter_mut().chain(&mut self.biases);
-        let means = self.first.iter_mut().zip(&mut self.second);
+        let at = &mut self.at;
+        at.steps += 1;
+        let step = self.optimizer.at(at.steps);
+        let values = at.weights.iter_mut().chain(&mut at.biases);
+        let means = at.first.iter_mut().zip(&mut at.second);
         for ((w, g), (m, v)) in values.zip(&self.gradient).zip(means) {
             step.move_first(m, *g, *w);
             step.move_second(v, *g, *w);
@@ -332,8 +360,8 @@ mod tests {
             (clouds(200, 9, distance, "train"), clouds(101, 9, distance, "test"));
         let (train, test) =
             (Samples { features: &x, labels: &a }, Samples { features: &y, labels: &b });
-        let mut observe = |_: &ProbeRow| ControlFlow::Continue(());
-        train_probe(config, train, test, &Streams::new(1, "test"), &mut observe).unwrap()
+        let mut observe = |_: &ProbeProgress| ControlFlow::Continue(());
+        train_probe(config, train, test, &Streams::new(1, "test"), None, &mut observe).unwrap()
     }
 
     #[test]
@@ -358,9 +386,10 @@ mod tests {
         let config = ProbeConfig { epochs: 1, optimizer, ..config() };
         let x = Features { rows: 4, columns: 16, values: vec![0.0; 64] };
         let samples = Samples { features: &x, labels: &[0, 1, 2, 3] };
-        let mut observe = |_: &ProbeRow| ControlFlow::Continue(());
+        let mut observe = |_: &ProbeProgress| ControlFlow::Continue(());
         let probe =
-            train_probe(&config, samples, samples, &Streams::new(1, "t"), &mut observe).unwrap();
+            train_probe(&config, samples, samples, &Streams::new(1, "t"), None, &mut observe)
+                .unwrap();
         assert!(probe.weights.iter().chain(&probe.biases).all(|w| w.abs() <= 0.25));
         let biases: Vec<f64> = probe.biases.iter().map(|b| f64::from(*b)).collect();
         let partition = biases.iter().map(|b| b.exp()).sum::<f64>().ln();
@@ -401,8 +430,8 @@ mod tests {
             let config = ProbeConfig { scaling: Scaling::Standardize, ..config() };
             let (train, test) =
                 (Samples { features: &x, labels: &a }, Samples { features: &y, labels: &b });
-            let mut observe = |_: &ProbeRow| ControlFlow::Continue(());
-            train_probe(&config, train, test, &Streams::new(1, "test"), &mut observe).unwrap()
+            let mut observe = |_: &ProbeProgress| ControlFlow::Continue(());
+            train_probe(&config, train, test, &Streams::new(1, "test"), None, &mut observe).unwrap()
         };
         let (plain, moved) = (train_on(1.0, 0.0), train_on(64.0, 256.0));
         assert_eq!(plain.final_test_accuracy, 1.0);
@@ -423,8 +452,9 @@ mod tests {
         let check = |config: &ProbeConfig, values: Vec<f32>, labels: &[u32], message: &str| {
             let features = Features { rows: 2, columns: 2, values };
             let samples = Samples { features: &features, labels };
-            let mut observe = |_: &ProbeRow| ControlFlow::Continue(());
-            let error = train_probe(config, samples, samples, &Streams::new(1, "t"), &mut observe);
+            let mut observe = |_: &ProbeProgress| ControlFlow::Continue(());
+            let error =
+                train_probe(config, samples, samples, &Streams::new(1, "t"), None, &mut observe);
             assert_eq!(error.unwrap_err().to_string(), message);
         };
         let no_epochs = ProbeConfig { epochs: 0, ..config() };

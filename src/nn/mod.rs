@@ -23,6 +23,7 @@ pub mod projector;
 pub mod contrastive;
 
 pub mod simclr;
+pub mod simclr_state;
 
 pub mod sampler;
 

@@ -15,6 +15,7 @@ use super::optimizer::{Adam, AdamConfig};
 use super::projector::Projector;
 use super::resnet::{ResNet, ResNetConfig};
 use super::sampler::{Batch, Sampler, SamplerConfig};
+use super::simclr_state::{PretrainState, Reached};
 use crate::rng::Streams;
 
 /// The parameters of pre-training.
@@ -138,20 +139,21 @@ pub struct Pretrained {
 /// Trains an encoder so that neighboring frames of an event are alike and frames of other events are not.
 ///
 /// `frames` are gray t×h×w in [0, 1] or of the encoder's channels; `events` are half-open ranges of frames. The
-/// events are split at random into trained and held-out ones (stream `split`). The observer is called after each
-/// step and each epoch, and ends the training with [`NnError::Cancelled`] if it breaks. Fails at the first loss or
-/// gradient that is not finite.
+/// events are split at random into trained and held-out ones (stream `split`). Training goes on `from` where it was.
+/// The observer is called after each step and each epoch, with the training that it may take the state of, and ends
+/// it with [`NnError::Cancelled`] if it breaks. Fails at the first loss or gradient that is not finite.
 pub fn pretrain(
     frames: Images,
     events: &[Range<usize>],
     config: &PretrainConfig,
     streams: &Streams,
     device: &Device,
-    observe: &mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
+    from: Option<PretrainState>,
+    observe: &mut (dyn FnMut(Progress, &Training) -> ControlFlow<()> + Send),
 ) -> Result<Pretrained, NnError> {
     // Within the pool: a parallel loop that is started outside of it costs a wake-up of another thread, and a
     // step has hundreds.
-    rayon::scope(|_| pretrain_in_pool(frames, events, config, streams, device, observe))
+    rayon::scope(|_| pretrain_in_pool(frames, events, config, streams, device, from, observe))
 }
 
 fn pretrain_in_pool(
@@ -160,7 +162,8 @@ fn pretrain_in_pool(
     config: &PretrainConfig,
     streams: &Streams,
     device: &Device,
-    observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    from: Option<PretrainState>,
+    observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
 ) -> Result<Pretrained, NnError> {
     check_events(events, frames.count())?;
     let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
@@ -170,17 +173,17 @@ fn pretrain_in_pool(
     let held_out = sampler(&held_out).map_or(vec![], |s| s.in_order());
     let sampler = sampler(&trained)?;
     let mut training = Training::new(frames, config, streams, device)?;
-    let mut rows = Vec::with_capacity(config.epochs);
-    for epoch in 1..=config.epochs {
+    if let Some(state) = from {
+        training.restore(state)?;
+    }
+    while training.reached.rows.len() < config.epochs {
+        let epoch = training.reached.rows.len() + 1;
         let mut row = training.epoch(epoch, &sampler.epoch(streams, epoch), observe)?;
         row.held_out_loss = training.evaluate(epoch, &held_out)?;
-        let flow = observe(Progress::Epoch(&row));
-        rows.push(row);
-        if flow.is_break() {
-            return Err(NnError::Cancelled);
-        }
+        training.reached.end_epoch(row.clone());
+        training.tell(Progress::Epoch(&row), observe)?;
     }
-    Ok(Pretrained { encoder: training.encoder, rows })
+    Ok(Pretrained { encoder: training.encoder, rows: training.reached.rows })
 }
 
 fn check_events(events: &[Range<usize>], frames: usize) -> Result<(), NnError> {
@@ -210,15 +213,16 @@ fn split(
     Ok((order, held_out))
 }
 
-/// The state that steps change.
-struct Training<'a> {
+/// A training under way.
+#[derive(Debug)]
+pub struct Training<'a> {
     frames: Images<'a>,
     objective: Objective,
     device: &'a Device,
-    encoder: ResNet,
-    projector: Projector,
-    optimizer: Adam,
-    frames_seen: usize,
+    pub(super) encoder: ResNet,
+    pub(super) projector: Projector,
+    pub(super) optimizer: Adam,
+    pub(super) reached: Reached,
 }
 
 impl<'a> Training<'a> {
@@ -235,27 +239,33 @@ impl<'a> Training<'a> {
         let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
         let optimizer = Adam::new(config.optimizer, weights)?;
         let objective = config.objective;
-        Ok(Self { frames, objective, device, encoder, projector, optimizer, frames_seen: 0 })
+        let reached = Reached::default();
+        Ok(Self { frames, objective, device, encoder, projector, optimizer, reached })
+    }
+
+    fn tell(
+        &self,
+        progress: Progress,
+        observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
+    ) -> Result<(), NnError> {
+        if observe(progress, self).is_break() { Err(NnError::Cancelled) } else { Ok(()) }
     }
 
     fn epoch(
         &mut self,
         epoch: usize,
         batches: &[Batch],
-        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
     ) -> Result<EpochRow, NnError> {
-        let mut sums = [0.0; 4];
-        let mut anchors = 0.0;
-        for (i, batch) in batches.iter().enumerate() {
-            let step = i + 1;
+        let steps = batches.len();
+        for batch in batches.iter().skip(self.reached.steps) {
+            let step = self.reached.steps + 1;
             let (values, weight) = self.step(epoch, step, batch)?;
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-            anchors += weight;
-            let (steps, loss, frames_seen) = (batches.len(), values[0], self.frames_seen);
-            if observe(Progress::Step(Step { epoch, step, steps, loss, frames_seen })).is_break() {
-                return Err(NnError::Cancelled);
-            }
+            self.reached.end_step(values, weight, batch.frames.len());
+            let (loss, frames_seen) = (values[0], self.reached.frames_seen);
+            self.tell(Progress::Step(Step { epoch, step, steps, loss, frames_seen }), observe)?;
         }
+        let Reached { sums, anchors, .. } = self.reached;
         let [train_loss, alignment, uniformity, gradient_norm] = sums.map(|sum| sum / anchors);
         Ok(EpochRow {
             epoch,
@@ -282,7 +292,6 @@ impl<'a> Training<'a> {
         let norm = self.optimizer.gradient_norm(&gradients)?;
         check_finite("the gradient", norm, epoch, step)?;
         self.optimizer.step(&gradients)?;
-        self.frames_seen += batch.frames.len();
         let values = [loss, alignment(&z, batch.origins())?, uniformity(&z)?, norm];
         Ok((values, contrast.anchors as f64))
     }
@@ -316,16 +325,16 @@ fn check_finite(what: &'static str, value: f64, epoch: usize, step: usize) -> Re
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rayon::ThreadPoolBuilder;
 
     use super::super::resnet::StemInit;
     use super::*;
 
-    const SIZE: usize = 8;
+    pub(crate) const SIZE: usize = 8;
 
     /// Events of ten frames; each is a bar of its own orientation that drifts across the image.
-    fn movie(events: usize) -> (Vec<f32>, Vec<Range<usize>>) {
+    pub(crate) fn movie(events: usize) -> (Vec<f32>, Vec<Range<usize>>) {
         let mut noise = Streams::new(9, "test").stream("movie");
         let mut pixels = Vec::new();
         for event in 0..events {
@@ -342,7 +351,7 @@ mod tests {
         (pixels, (0..events).map(|event| 10 * event..10 * event + 10).collect())
     }
 
-    fn config() -> PretrainConfig {
+    pub(crate) fn config() -> PretrainConfig {
         PretrainConfig {
             encoder: ResNetConfig { width: 4, channels: 1, stem_init: StemInit::Kaiming },
             projector: vec![16, 8],
@@ -358,14 +367,9 @@ mod tests {
         let (pixels, events) = movie(16);
         let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
         let streams = Streams::new(1, "test");
-        pretrain(
-            frames,
-            &events,
-            config,
-            &streams,
-            &Device::Cpu,
-            &mut |_| ControlFlow::Continue(()),
-        )
+        pretrain(frames, &events, config, &streams, &Device::Cpu, None, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
     }
 
     #[test]
@@ -412,9 +416,10 @@ mod tests {
             let config =
                 PretrainConfig { objective, sampler, epochs: 20, train_fraction: 0.6, ..config() };
             let streams = Streams::new(1, "test");
-            let mut observe = |_: Progress| ControlFlow::Continue(());
+            let mut observe = |_: Progress, _: &Training| ControlFlow::Continue(());
             let trained =
-                pretrain(frames, &events, &config, &streams, &Device::Cpu, &mut observe).unwrap();
+                pretrain(frames, &events, &config, &streams, &Device::Cpu, None, &mut observe)
+                    .unwrap();
             assert!(trained.rows.iter().all(|row| row.held_out_loss.is_some()), "{objective:?}");
         }
     }
@@ -424,7 +429,7 @@ mod tests {
         let (pixels, events) = movie(8);
         let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
         let mut seen = Vec::new();
-        let mut observe = |progress: Progress| {
+        let mut observe = |progress: Progress, _: &Training| {
             if let Progress::Step(step) = progress {
                 seen.push((step.epoch, step.step, step.steps, step.frames_seen));
             }
@@ -432,7 +437,7 @@ mod tests {
         };
         let config = PretrainConfig { train_fraction: 1.0, ..config() };
         let streams = Streams::new(1, "test");
-        let result = pretrain(frames, &events, &config, &streams, &Device::Cpu, &mut observe);
+        let result = pretrain(frames, &events, &config, &streams, &Device::Cpu, None, &mut observe);
         assert!(matches!(result.unwrap_err(), NnError::Cancelled));
         assert_eq!(seen, [(1, 1, 2, 40), (1, 2, 2, 80), (2, 1, 2, 120)]);
     }
@@ -449,9 +454,9 @@ mod tests {
         let (pixels, mut events) = movie(4);
         let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
         let message = |events: &[Range<usize>], config: &PretrainConfig| {
-            let mut observe = |_: Progress| ControlFlow::Continue(());
+            let mut observe = |_: Progress, _: &Training| ControlFlow::Continue(());
             let streams = Streams::new(1, "test");
-            pretrain(frames, events, config, &streams, &Device::Cpu, &mut observe)
+            pretrain(frames, events, config, &streams, &Device::Cpu, None, &mut observe)
                 .unwrap_err()
                 .to_string()
         };

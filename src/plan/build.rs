@@ -11,8 +11,11 @@ use super::reports::{self, FigureEntry, TableEntry};
 use super::sweep::{self, Sweeps, stage_of};
 use crate::engine::graph::{Graph, Link, Node, NodeId};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
+use crate::engine::resources::{GpuRequest, Request};
+use crate::engine::retry::Policy;
 use crate::spec::axes::Axis;
 use crate::spec::experiment::StageEntry;
+use crate::spec::resources::Resources;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, ValueKind, suggest};
 use crate::store::Hash;
@@ -226,7 +229,10 @@ impl<'a> Builder<'a> {
             kind,
             parameters: resolved,
             outputs: parsed.outputs(),
-            threads: stage.resources.cpu,
+            resources: request(&stage.terms.resources),
+            retries: Policy::of(stage.terms.retries),
+            timeout: stage.terms.timeout,
+            keep: stage.terms.keep,
         })
     }
 
@@ -308,6 +314,17 @@ fn filled<'a>(
 
 /// What is wrong with an edge, and what to do about it.
 type Refusal = (String, Option<String>);
+
+/// What is asked for, as the engine has it.
+fn request(written: &Resources) -> Request {
+    Request {
+        threads: written.cpu,
+        memory: written.memory,
+        gpus: GpuRequest::of_thousandths(written.gpu),
+        time: written.time,
+        alone: false,
+    }
+}
 
 /// The name of an instance: `probe[source=waves,replicate=2]`.
 fn name(stage: &str, point: &[(String, String)]) -> String {

@@ -9,6 +9,7 @@ use super::axes::{self, Axis};
 use super::deserialize::{from_table, from_value};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::layers;
+use super::resources::{self, Terms};
 use super::source::{Origin, Sources};
 use super::suggest;
 use super::value::{self, Entry, Value, ValueKind};
@@ -49,18 +50,10 @@ pub struct StageEntry {
     pub kind: Option<(String, Origin)>,
     /// One sentence on its purpose.
     pub about: Option<String>,
-    /// What it occupies while it runs.
-    pub resources: Resources,
+    /// How its nodes are run.
+    pub terms: Terms,
     /// A table of everything else: parameters of the kind, placeholders still in them.
     pub parameters: Value,
-}
-
-/// What a node occupies while it runs; never part of its identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// CPU threads; as many as are free where absent.
-    pub cpu: Option<usize>,
 }
 
 /// The layers over the file.
@@ -221,30 +214,28 @@ fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
         errors.push(Diagnostic::at(parameters.origin, message));
         return None;
     }
-    let [kind, about, resources] = RESERVED.map(|key| parameters.take(key));
+    let terms = resources::read(&parameters, errors);
+    let [kind, about, ..] = RESERVED.map(|key| parameters.take(key));
     if kind.is_none() {
         let message = format!("stage `{name}` has no `kind`");
         let hint = "`wavecrest kinds` lists the kinds";
         errors.push(Diagnostic::at(origin, message).hint(hint));
     }
-    let written = resources.as_ref();
-    let resources: Resources = typed(written, errors).unwrap_or_default();
-    if let (Some(0), Some(written)) = (resources.cpu, written) {
-        errors
-            .push(Diagnostic::at(written.origin, "a stage runs on at least 1 thread: `cpu` is 0"));
-    }
     let kind = typed(kind.as_ref(), errors).zip(kind.as_ref().map(|kind| kind.origin));
     let about = typed(about.as_ref(), errors);
     // What is wrong with the parameters as a whole is shown at the stage's name.
     parameters.origin = origin;
-    Some(StageEntry { name, origin, kind, about, resources, parameters })
+    Some(StageEntry { name, origin, kind, about, terms, parameters })
 }
 
 /// Words in `[axes]` that are kept for forms to come.
 const RESERVED_AXES: [&str; 2] = ["include", "exclude"];
 
 /// Keys of a stage that are no parameters.
-pub const RESERVED: [&str; 3] = ["kind", "about", "resources"];
+pub const RESERVED: [&str; 6] = {
+    let [resources, retries, timeout, keep] = resources::KEYS;
+    ["kind", "about", resources, retries, timeout, keep]
+};
 
 fn typed<'a, T: Deserialize<'a>>(value: Option<&'a Value>, errors: &mut Diagnostics) -> Option<T> {
     let value = value?;

@@ -9,6 +9,8 @@ pub mod deserialize;
 pub mod diagnostic;
 pub mod experiment;
 pub mod layers;
+pub mod quantity;
+pub mod resources;
 pub mod source;
 pub mod suggest;
 pub mod value;

@@ -1,12 +1,11 @@
 //! `critical.search`: from start points towards points of zero gradient.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::problem::{Problem, Samples, failure};
+use super::shared::searches::{Board, Search, Told};
 use crate::artifacts::points::Points;
 use crate::artifacts::table::Table;
 use crate::artifacts::tensors::Tensors;
@@ -18,7 +17,9 @@ use crate::landscape::gradient_norm::{self, GradientNormOptions, LineSearch, Met
 use crate::landscape::minres_qlp::SolverOptions;
 use crate::landscape::newton_mr::{self, NewtonMrOptions};
 use crate::landscape::objective::Objective;
-use crate::landscape::search::{Control, FlattestPoint, Outcome, SearchOptions, Step, TraceRow};
+use crate::landscape::search::{
+    Control, FlattestPoint, Outcome, Place, SearchOptions, Status, Step, TraceRow,
+};
 
 /// Searches for critical points from each start point.
 ///
@@ -153,36 +154,7 @@ impl Stage for CriticalSearch {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let starts = cx.load(&self.points)?;
         let loss = Problem::of(&starts.problem)?.loss(Samples::of(cx.load(&self.data)?)?)?;
-        let (sink, cancel) = (cx.sink(), cx.cancel());
-        let (steps_done, runs_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let iterations = self.iterations();
-        let all_steps = starts.count().saturating_mul(iterations).max(1);
-        let search = |start: &[f64]| {
-            let observe = |row: &TraceRow| {
-                let steps = steps_done.fetch_add(1, Ordering::Relaxed);
-                // A whole percent is told once, whatever the number of threads.
-                if steps * 100 / all_steps != (steps + 1) * 100 / all_steps {
-                    let runs = runs_done.load(Ordering::Relaxed);
-                    let note = format!(
-                        "{runs}/{} runs  |g|^2 {:.1e}",
-                        starts.count(),
-                        row.squared_gradient_norm
-                    );
-                    sink((steps as f64 / all_steps as f64).min(1.0), note);
-                }
-            };
-            let control =
-                Control { cancelled: &|| cancel.load(Ordering::Relaxed), observe: &observe };
-            let outcome = self.search(&loss, start, &control)?;
-            runs_done.fetch_add(1, Ordering::Relaxed);
-            // Steps that an early end leaves out count as done.
-            steps_done.fetch_add(iterations.saturating_sub(outcome.iterations), Ordering::Relaxed);
-            Ok(outcome)
-        };
-        let places: Vec<&[f64]> = starts.each().collect();
-        let outcomes: Result<Vec<Outcome>, _> = places.into_par_iter().map(search).collect();
-        let outcomes = outcomes.map_err(failure)?;
-        cx.check_cancelled()?;
+        let outcomes = self.search_all(cx, &loss, &starts)?;
         cx.save_as("runs", &runs(&outcomes))?;
         cx.save_as("trace", &trace(&outcomes))?;
         let below = |limit: f64| {
@@ -242,6 +214,47 @@ impl CriticalSearch {
             SearchMethod::NewtonMr(_) => NewtonMrOptions::default().search.iterations,
             SearchMethod::GradientNorm(_) => GradientNormOptions::default().search.iterations,
         })
+    }
+
+    /// Searches from all starts at once, or goes on; yields how each search ended.
+    fn search_all(
+        &self,
+        cx: &Context<'_>,
+        loss: &(dyn Objective + Sync),
+        starts: &Points,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let board = Board::new(starts.count(), cx.resume())?;
+        let told = Told::new(cx, self.iterations(), &board.all().0);
+        let search = |(i, start): (usize, &[f64])| {
+            let from = match board.get(i) {
+                Search::Waiting => None,
+                Search::UnderWay(reached) => Some(reached),
+                Search::Ended(outcome) => return Ok(outcome),
+            };
+            let paused = |place: &Place<'_>| {
+                board.glance(i, place);
+                let ended = cx.check_cancelled().is_err()
+                    || cx.pause_point(|| Ok(Box::new(board.all()))).is_err();
+                if ended {
+                    board.put(i, Search::UnderWay(place.reached()));
+                }
+                ended
+            };
+            let observe = |row: &TraceRow| told.step(row);
+            let control = Control { from: from.as_ref(), paused: &paused, observe: &observe };
+            let outcome = self.search(loss, start, &control)?;
+            if outcome.status != Status::Cancelled {
+                board.put(i, Search::Ended(outcome.clone()));
+                told.ended(&outcome);
+            }
+            Ok(outcome)
+        };
+        let places: Vec<(usize, &[f64])> = starts.each().enumerate().collect();
+        let outcomes: Result<_, _> = places.into_par_iter().map(search).collect();
+        let outcomes = outcomes.map_err(failure)?;
+        // Where the run is interrupted, all searches have noted how far they came.
+        cx.pause_point(|| Ok(Box::new(board.all())))?;
+        Ok(outcomes)
     }
 
     fn search(
@@ -382,6 +395,20 @@ mod tests {
         assert_eq!(flattest.dimension, 16);
         for name in ["step_size", "residual", "flag"] {
             assert!(column(name).iter().any(Option::is_some), "{name}");
+        }
+    }
+
+    #[test]
+    fn searches_that_are_broken_off_go_on_to_the_same_bytes() {
+        for method in ["newton_mr = { rtol = 1e-8 }", "gradient_norm = { alpha = 0.05 }"] {
+            let text = format!(
+                "points = '@points'\ndata = '@data'\niterations = 8\nmethod = {{ {method} }}"
+            );
+            for (at, least) in [(4, 3), (9, 2), (1000, 1)] {
+                let attempts = bench().check_resumption::<CriticalSearch>(&text, at);
+                let once = at == 1000;
+                assert!(attempts >= least && (attempts == 1) == once, "{method} {at}: {attempts}");
+            }
         }
     }
 

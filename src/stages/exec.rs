@@ -1,6 +1,7 @@
 //! `exec`: any program as a stage.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -14,8 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{file, table, tensors};
-use crate::engine::context::{Context, is_output_name};
+use crate::engine::context::{Context, is_output_name, output_folder};
 use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::machine::SLOT_VARIABLES;
 use crate::engine::parameter::{Input, NamedPath};
 use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
 use crate::store::files;
@@ -25,7 +27,9 @@ use crate::store::files;
 /// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the command, `{inputs.NAME}` is
 /// the path of an input (its only file, or the folder of its files) and `{outputs.NAME}` the path at which an output is
 /// to be written: Parquet for a `table`, safetensors for `tensors`, anything for a `file`. It sees no environment
-/// but `PATH`, `HOME`, `LANG` and what `environment` names. The exit status 0 is success. A single output is the
+/// but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may use: its threads (`OMP_NUM_THREADS`,
+/// `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success;
+/// a program that fails is run again only if the stage says how often, as `retries = 2`. A single output is the
 /// stage's main one.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -122,15 +126,16 @@ impl Stage for Exec {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let folder = cx.scratch().join("work");
-        files::make_folder(&folder)?;
+        let folder = cx.scratch();
         for file in &self.files {
             files::copy(file.path(), &folder.join(file.written()))?;
         }
-        let mut paths = BTreeMap::new();
+        let (mut paths, mut laid_out) = (BTreeMap::new(), Clearing::default());
         for (name, input) in &self.inputs {
-            let place = cx.scratch().join("inputs").join(name);
+            // Beside the folder in which the program runs, as the outputs are.
+            let place = output_folder(cx.scratch(), &format!("in.{name}"));
             paths.insert(format!("inputs.{name}"), lay_out(&cx.load(input)?, &place)?);
+            laid_out.push(place);
         }
         for (name, kind) in &self.outputs {
             let path = cx.output_folder(name)?.join(kind.file());
@@ -139,14 +144,8 @@ impl Stage for Exec {
         let fill_word = |word: &String| fill(word, &|hole| paths.get(hole).cloned());
         let words: Vec<String> =
             self.command.iter().map(fill_word).collect::<Result<_, _>>().map_err(Failure::user)?;
-        let status = self.execute(cx, &words, &folder)?;
-        anyhow::ensure!(
-            status.success(),
-            Failure::new(
-                FailureKind::Internal,
-                format!("`{}` ended with {status}", words.join(" "))
-            )
-        );
+        let status = self.execute(cx, &words, folder)?;
+        anyhow::ensure!(status.success(), ended(&words, status));
         for (name, kind) in &self.outputs {
             let path = &paths[&format!("outputs.{name}")];
             anyhow::ensure!(
@@ -180,9 +179,11 @@ impl Exec {
         folder: &Path,
     ) -> anyhow::Result<ExitStatus> {
         tracing::info!("running {}", words.join(" "));
-        let mut command = Command::new(&words[0]);
+        // By its path, where it is found: only then is it started without a copy of this process being made.
+        let mut command =
+            Command::new(found_in_path(&words[0]).as_deref().unwrap_or(words[0].as_ref()));
         command.args(&words[1..]).current_dir(folder).stdin(Stdio::null()).env_clear();
-        for name in ["PATH", "HOME", "LANG"] {
+        for name in ["PATH", "HOME", "LANG"].into_iter().chain(SLOT_VARIABLES) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -203,6 +204,15 @@ impl Exec {
             }
             doze(&child);
         }
+    }
+}
+
+/// The failure of a program: its own, unless somebody else ended it.
+fn ended(words: &[String], status: ExitStatus) -> Failure {
+    let message = format!("`{}` ended with {status}", words.join(" "));
+    match status.signal().map(Failure::ended_by).filter(|failure| failure.transient) {
+        Some(failure) => Failure { message, ..failure },
+        None => Failure::new(FailureKind::Program, message),
     }
 }
 
@@ -245,18 +255,50 @@ fn fill(word: &str, path: &dyn Fn(&str) -> Option<PathBuf>) -> Result<String, St
     Ok(out)
 }
 
+/// Folders that go when this is dropped.
+#[derive(Default)]
+struct Clearing(Vec<PathBuf>);
+
+impl Clearing {
+    fn push(&mut self, folder: PathBuf) {
+        self.0.push(folder);
+    }
+}
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the working folder of the run.
+        self.0.iter().for_each(|folder| drop(files::remove_folder(folder)));
+    }
+}
+
+/// Finds a program as the system does: one without a slash is looked for in the folders of `PATH`.
+#[expect(clippy::disallowed_methods, reason = "where a program is found is no part of its result")]
+fn found_in_path(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return None;
+    }
+    let path = std::env::var("PATH").ok()?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|p| files::is_program(p))
+}
+
 /// Puts an input's files where the program can read them; a single file is given by its own path.
+///
+/// They are not copied, for they may be large. The store's files are read-only; should a program change one all the same,
+/// its hash tells before anything else reads it.
 fn lay_out(artifact: &AnyArtifact, folder: &Path) -> anyhow::Result<PathBuf> {
-    // Not copied, for they may be large. The store's files are read-only; should a program change one all the same, its
-    // hash tells before anything else reads it.
-    for (name, path) in &artifact.files.0 {
+    let listed = &artifact.files.0;
+    let only = if listed.len() == 1 { listed.first_key_value() } else { None };
+    // What a file is called matters where that says what is in it.
+    if let Some((name, path)) = only
+        && Path::new(name).extension().is_none()
+    {
+        return Ok(path.clone());
+    }
+    for (name, path) in listed {
         files::point(path, &folder.join(name))?;
     }
-    let mut names = artifact.files.0.keys();
-    Ok(match (names.next(), names.next()) {
-        (Some(only), None) => folder.join(only),
-        _ => folder.to_path_buf(),
-    })
+    Ok(only.map_or_else(|| folder.to_path_buf(), |(name, _)| folder.join(name)))
 }
 
 /// Reads what a program wrote, so that a wrong format is its own failure and not that of a later stage.
@@ -286,6 +328,20 @@ mod tests {
                     environment = { GREETING = 'hello' }";
         let results = bench.run::<Exec>(text).unwrap();
         assert_eq!(results.output::<PlainFile>("loud").0, b"ONE TWOhello\n");
+    }
+
+    #[test]
+    fn a_program_that_ends_badly_is_told_from_one_that_was_ended() {
+        let check = |script: &str, kind, transient| {
+            let text = format!("command = ['sh', '-c', '{script}']\noutputs = {{ o = 'file' }}");
+            let failure = Failure::from_error(Bench::new().run::<Exec>(&text).unwrap_err());
+            assert_eq!((failure.kind, failure.transient), (kind, transient), "{failure:?}");
+            assert!(failure.message.contains("sh -c"), "{failure}");
+        };
+        check("exit 3", FailureKind::Program, false);
+        check("kill -SEGV $$", FailureKind::Program, false);
+        check("kill -9 $$", FailureKind::Killed, true);
+        check("kill -TERM $$", FailureKind::Killed, true);
     }
 
     #[test]

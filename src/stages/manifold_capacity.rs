@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shared::geometry::{Measured, MeasuredLayer};
 use crate::artifacts::activations::{Activations, Layer};
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
@@ -12,11 +13,10 @@ use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::manifold::anchors::DimensionBasis;
-use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, RankTrial, Selection};
-use crate::manifold::dimensions::{Pooled, PooledDimensions};
+use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, Selection};
+use crate::manifold::dimensions::Pooled;
 use crate::manifold::gram::Points;
-use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
-use crate::manifold::residual::ManifoldGeometry;
+use crate::manifold::mftma::{MftmaError, MftmaOptions, analyze};
 use crate::manifold::watch::Watch;
 
 /// Measures the capacity, radius and dimension of object manifolds by mean-field theory.
@@ -182,9 +182,9 @@ impl Stage for ManifoldCapacity {
                 .hint("show the encoder stimuli of `manifold.build`, or labeled images")
         );
         let count = activations.layers.len() as f64;
-        let mut layers: Vec<Measured<'_>> = Vec::new();
-        for (done, layer) in activations.layers.iter().enumerate() {
-            cx.check_cancelled()?;
+        let mut measured = cx.resume().unwrap_or_else(|| Measured(Vec::new()));
+        for (done, layer) in activations.layers.iter().enumerate().skip(measured.0.len()) {
+            cx.pause_point(|| Ok(&measured))?;
             let (sink, cancel) = (cx.sink(), cx.cancel());
             let progress = |part: f64| sink((done as f64 + part) / count, layer.name.clone());
             let cancelled = || cancel.load(Ordering::Relaxed);
@@ -194,27 +194,26 @@ impl Stage for ManifoldCapacity {
             let watch = Watch::new(&progress, &cancelled);
             let streams = self.seed.streams(Self::KIND);
             let geometry = analyze(&points, &self.options(), &streams, &watch);
-            anyhow::ensure!(
-                !matches!(geometry, Err(MftmaError::Cancelled)),
-                Failure::interrupted()
-            );
-            layers.push((layer, geometry));
+            if matches!(geometry, Err(MftmaError::Cancelled)) {
+                cx.pause_point(|| Ok(&measured))?;
+            }
+            measured.0.push(MeasuredLayer::of(&geometry));
         }
-        if let Some((layer, Err(error))) = layers.first()
-            && layers.iter().all(|(_, geometry)| geometry.is_err())
+        if let Some(Some(error)) = measured.0.first().map(|layer| layer.failed.as_ref())
+            && measured.0.iter().all(|layer| layer.failed.is_some())
         {
-            let message = format!("no layer could be measured; of `{}`: {error}", layer.name);
+            let name = &activations.layers[0].name;
+            let message = format!("no layer could be measured; of `{name}`: {error}");
             anyhow::bail!(Failure::data(message));
         }
-        metrics(cx, &layers)?;
-        cx.save_as("manifolds", &by_manifold(&layers))?;
-        cx.save_as("directions", &by_directions(&layers))?;
-        cx.save(&by_layer(&layers))
+        for (name, mean) in measured.means() {
+            cx.metric(name, mean)?;
+        }
+        cx.save_as("manifolds", &measured.by_manifold(&activations.layers))?;
+        cx.save_as("directions", &measured.by_directions(&activations.layers))?;
+        cx.save(&measured.by_layer(&activations.layers))
     }
 }
-
-/// A layer and its geometry, or why it has none.
-type Measured<'a> = (&'a Layer, Result<LayerGeometry, MftmaError>);
 
 impl LowRankCorrection {
     fn check(self) -> Vec<Violation> {
@@ -245,19 +244,6 @@ impl LowRankCorrection {
             gradient_tolerance: self.gradient_tolerance,
         }
     }
-}
-
-/// Notes the means over the layers that have a geometry.
-fn metrics(cx: &mut Context<'_>, layers: &[Measured<'_>]) -> anyhow::Result<()> {
-    let geometries: Vec<&LayerGeometry> =
-        layers.iter().filter_map(|(_, geometry)| geometry.as_ref().ok()).collect();
-    let mean = |f: &dyn Fn(&LayerGeometry) -> f64| {
-        geometries.iter().map(|geometry| f(geometry)).sum::<f64>() / geometries.len() as f64
-    };
-    cx.metric("capacity", mean(&|g| g.capacity.value))?;
-    cx.metric("radius", mean(&|g| g.radius.value))?;
-    cx.metric("dimension", mean(&|g| g.dimension.value))?;
-    cx.metric("removed", mean(&|g| g.centers.k as f64))
 }
 
 /// The rows of each manifold, in the order of their labels.
@@ -296,87 +282,6 @@ impl ManifoldCapacity {
     }
 }
 
-fn by_layer(layers: &[Measured<'_>]) -> Table {
-    let column = |f: &dyn Fn(&LayerGeometry) -> f64| -> Vec<Option<f64>> {
-        layers.iter().map(|(_, geometry)| geometry.as_ref().ok().map(f)).collect()
-    };
-    let pooled = |f: &dyn Fn(&PooledDimensions) -> Option<f64>| -> Vec<Option<f64>> {
-        let of = |geometry: &LayerGeometry| geometry.pooled.as_ref().and_then(f);
-        layers.iter().map(|(_, geometry)| geometry.as_ref().ok().and_then(of)).collect()
-    };
-    Table::new()
-        .texts("layer", layers.iter().map(|(layer, _)| layer.name.clone()))
-        .maybe_floats("capacity", column(&|g| g.capacity.value))
-        .maybe_floats("capacity_se", column(&|g| g.capacity.standard_error))
-        .maybe_floats("radius", column(&|g| g.radius.value))
-        .maybe_floats("radius_se", column(&|g| g.radius.standard_error))
-        .maybe_floats("dimension", column(&|g| g.dimension.value))
-        .maybe_floats("dimension_se", column(&|g| g.dimension.standard_error))
-        .maybe_floats("center_correlation", column(&|g| g.centers.correlation))
-        .maybe_floats("residual_correlation", column(&|g| g.centers.chosen().residual))
-        .maybe_floats("removed", column(&|g| g.centers.k as f64))
-        .maybe_floats("max_k", column(&|g| g.centers.max_k as f64))
-        .maybe_floats("participation_ratio", pooled(&|p| Some(p.participation_ratio)))
-        .maybe_floats(
-            "explained_variance_dimension",
-            pooled(&|p| p.explained_variance.map(|count| count as f64)),
-        )
-        .counts("features", layers.iter().map(|(layer, _)| layer.features))
-        .maybe_floats("manifolds", column(&|g| g.manifolds.len() as f64))
-        .maybe_floats("measured", column(&|g| g.measured as f64))
-        .maybe_texts(
-            "failed",
-            layers.iter().map(|(_, g)| g.as_ref().err().map(ToString::to_string)),
-        )
-}
-
-fn by_manifold(layers: &[Measured<'_>]) -> Table {
-    let rows = || {
-        layers.iter().flat_map(|(layer, geometry)| {
-            let manifolds = geometry.iter().flat_map(|geometry| &geometry.manifolds);
-            manifolds.enumerate().map(move |(i, m)| (layer.name.clone(), i, m))
-        })
-    };
-    let column = |f: &dyn Fn(&ManifoldGeometry) -> f64| -> Vec<Option<f64>> {
-        rows().map(|(_, _, m)| m.as_ref().ok().map(f)).collect()
-    };
-    Table::new()
-        .texts("layer", rows().map(|(layer, ..)| layer))
-        .counts("manifold", rows().map(|(_, i, _)| i))
-        .maybe_floats("capacity", column(&|m| m.anchors.capacity.value))
-        .maybe_floats("capacity_se", column(&|m| m.anchors.capacity.standard_error))
-        .maybe_floats("radius", column(&|m| m.anchors.radius.value))
-        .maybe_floats("dimension", column(&|m| m.anchors.dimension.value))
-        .maybe_floats("support", column(&|m| m.anchors.support_mean))
-        .maybe_floats("interior_fraction", column(&|m| m.anchors.interior_fraction))
-        .maybe_floats("center_norm", column(&|m| m.center_norm))
-        .maybe_floats("points", column(&|m| m.points as f64))
-        .maybe_floats("rank", column(&|m| m.rank as f64))
-        .maybe_texts("failed", rows().map(|(_, _, m)| m.as_ref().err().map(ToString::to_string)))
-}
-
-/// One row for each number of directions that was tried on a layer, none included.
-fn by_directions(layers: &[Measured<'_>]) -> Table {
-    let rows = || {
-        layers.iter().flat_map(|(layer, geometry)| {
-            geometry.iter().flat_map(move |geometry| {
-                let trials = geometry.centers.trials.iter();
-                trials.map(move |trial| (&layer.name, trial, trial.k == geometry.centers.k))
-            })
-        })
-    };
-    let cost = |trial: &RankTrial, of: fn(f64, f64) -> f64| trial.costs.iter().copied().reduce(of);
-    Table::new()
-        .texts("layer", rows().map(|(layer, ..)| layer))
-        .counts("k", rows().map(|(_, trial, _)| trial.k))
-        .floats("residual", rows().map(|(_, trial, _)| trial.residual))
-        .floats("stability", rows().map(|(_, trial, _)| trial.stability))
-        .floats("cost", rows().map(|(_, trial, _)| trial.cost))
-        .maybe_floats("min_cost", rows().map(|(_, trial, _)| cost(trial, f64::min)))
-        .maybe_floats("max_cost", rows().map(|(_, trial, _)| cost(trial, f64::max)))
-        .flags("chosen", rows().map(|(.., chosen)| chosen))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,6 +314,28 @@ mod tests {
         let failed = table.column("failed").unwrap().str().unwrap();
         assert_eq!(failed.get(0), None);
         assert!(failed.get(1).unwrap().contains("centers coincide"), "{failed:?}");
+    }
+
+    #[test]
+    fn an_analysis_that_is_broken_off_goes_on_to_the_same_bytes() {
+        let stream = |purpose: &str| Streams::new(1, "test").stream(purpose);
+        let layer = |name: &str, features: usize| {
+            let mut stream = stream(name);
+            let values = (0..60 * features).map(|_| stream.normal() as f32).collect();
+            Layer { name: name.into(), features, values }
+        };
+        let dead = Layer { name: "dead".into(), features: 3, values: vec![1.0; 60 * 3] };
+        let layers = vec![layer("a", 20), dead, layer("b", 70), layer("c", 40)];
+        let labels = (0..60).map(|i| i % 6).collect();
+        let bench = Bench::new().put("activations", &Activations { count: 60, labels, layers });
+        for pooled in ["both", "participation_ratio", "none"] {
+            let text =
+                format!("activations = '@activations'\ndraws = 20\npooled_dimensions = '{pooled}'");
+            for (at, attempts) in [(2, 4), (3, 2), (5, 1)] {
+                let found = bench.check_resumption::<ManifoldCapacity>(&text, at);
+                assert_eq!(found, attempts, "{pooled} {at}");
+            }
+        }
     }
 
     #[test]

@@ -1,17 +1,24 @@
 //! `network.train`: a small network trained on the full batch, its whole path kept.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::shared::STATE;
 use super::shared::problem::{Activation, Problem, Samples, Target, failure};
 use crate::artifacts::table::Table;
+use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::artifacts::tensors::Tensors;
 use crate::artifacts::trajectory::Trajectory;
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::landscape::descent::{DescentOptions, Watch, descend};
+use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
+use crate::landscape::descent::{self, DescentOptions, Progress, Watch, descend};
 use crate::landscape::objective::Objective;
 
 /// The most numbers that a trajectory may hold: 2 GiB of them.
@@ -152,16 +159,20 @@ impl Stage for NetworkTrain {
         let problem = self.problem(&samples)?;
         let loss = problem.loss(samples)?;
         self.expect_room(loss.dim())?;
-        let start = loss.initialize(&self.seed.streams(Self::KIND));
+        let start = cx
+            .resume()
+            .unwrap_or_else(|| Progress::start(&loss.initialize(&self.seed.streams(Self::KIND))));
         let (rate, momentum) = self.optimizer.rate_and_momentum();
         let options =
             DescentOptions { rate, momentum, steps: self.steps, keep_every: self.keep_every };
+        let parameters = loss.dim();
         let observe = |step: usize, loss: f64| {
             let fraction = step as f64 / self.steps as f64;
-            cx.progress(fraction, || format!("{} parameters  loss {loss:.4e}", start.len()));
+            cx.progress(fraction, || format!("{parameters} parameters  loss {loss:.4e}"));
         };
-        let watch = Watch { cancelled: &|| cx.check_cancelled().is_err(), observe: &observe };
-        let path = descend(&loss, &start, &options, &watch).map_err(failure)?;
+        let paused = |at: &Progress| cx.pause_point(|| Ok(at)).is_err();
+        let watch = Watch { paused: &paused, observe: &observe };
+        let path = descend(&loss, start, &options, &watch).map_err(failure)?;
         let steps: Vec<u32> = path.steps.iter().map(|step| *step as u32).collect();
         cx.metric("loss", *path.losses.last().expect("the last step is kept"))?;
         cx.metric("parameters", path.dim as f64)?;
@@ -171,6 +182,38 @@ impl Stage for NetworkTrain {
         cx.save_as("history", &table)?;
         let (dimension, losses, thetas) = (path.dim, path.losses, path.thetas);
         cx.save(&Trajectory { problem: problem.carried(), dimension, steps, losses, thetas })
+    }
+}
+
+impl Checkpoint for Progress {
+    const FORMAT: u32 = 1;
+
+    fn place(&self) -> String {
+        format!("step {}", self.step)
+    }
+
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let Self { step, theta, velocity, kept } = self;
+        let (dim, count) = (kept.dim, kept.steps.len());
+        let steps = kept.steps.iter().map(|step| *step as u32).collect();
+        TensorFile::about(json!({ "step": step }))
+            .with("theta", Tensor::f64(&[dim], theta.clone()))
+            .with("velocity", Tensor::f64(&[dim], velocity.clone()))
+            .with("kept.steps", Tensor::u32(steps))
+            .with("kept.losses", Tensor::f64(&[count], kept.losses.clone()))
+            .with("kept.thetas", Tensor::f64(&[count, dim], kept.thetas.clone()))
+            .save(&folder.join(STATE))
+    }
+
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let mut file = TensorFile::load(files.path(STATE)?)?;
+        let step = file.about["step"].as_u64().context("`step` is missing")? as usize;
+        let ([_], theta) = file.take_f64("theta")?;
+        let ([_], velocity) = file.take_f64("velocity")?;
+        let steps = file.take_u32("kept.steps")?.into_iter().map(|step| step as usize).collect();
+        let ([_], losses) = file.take_f64("kept.losses")?;
+        let ([_, dim], thetas) = file.take_f64("kept.thetas")?;
+        Ok(Self { step, theta, velocity, kept: descent::Trajectory { dim, steps, losses, thetas } })
     }
 }
 
@@ -211,7 +254,6 @@ impl NetworkTrain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifacts::tensor::{Tensor, TensorFile};
     use crate::stages::shared::bench::Bench;
 
     fn bench() -> Bench {
@@ -236,6 +278,15 @@ mod tests {
         let classifier = format!("{text}\ntarget = 'labels'");
         let path: Trajectory = bench().run::<NetworkTrain>(&classifier).unwrap().main();
         assert_eq!(path.dimension, 4 * 2 + 2 + 2 * 3 + 3);
+    }
+
+    #[test]
+    fn a_training_that_is_broken_off_goes_on_to_the_same_bytes() {
+        let text = "data = '@data'\nhidden = [2]\nactivation = 'swish'\nsteps = 45\n\
+                    keep_every = 10\noptimizer = { momentum = { rate = 0.1, momentum = 0.9 } }";
+        for (at, attempts) in [(2, 46), (3, 23), (11, 5), (46, 2), (47, 1)] {
+            assert_eq!(bench().check_resumption::<NetworkTrain>(text, at), attempts, "{at}");
+        }
     }
 
     #[test]

@@ -1,24 +1,35 @@
 //! `pretrain.simclr`: contrastive pre-training on the events of a movie.
 
-use candle_core::Device;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::encoder_random::{STREAMS, recreated, standard_width, three};
-use super::shared::network::{device, to_artifact};
-use super::shared::training::{failure, flow};
+use super::shared::STATE;
+use super::shared::network::{device, to_artifact, to_candle, to_plain};
+use super::shared::training::{failure, pause};
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
 use crate::artifacts::table::Table;
+use crate::artifacts::tensor::{Tensor as Plain, TensorFile};
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
 use crate::nn::images::Images;
 use crate::nn::optimizer::AdamConfig;
 use crate::nn::resnet::{ResNetConfig, StemInit};
 use crate::nn::sampler::SamplerConfig;
-use crate::nn::simclr::{EpochRow, Objective, PretrainConfig, Pretrained, Progress, pretrain};
+use crate::nn::simclr::{
+    EpochRow, Objective, PretrainConfig, Pretrained, Progress, Training, pretrain,
+};
+use crate::nn::simclr_state::{PretrainState, Reached};
 
 /// Pre-trains a ResNet-18 so that neighboring frames of an event are alike and frames of other events are not.
 ///
@@ -163,17 +174,19 @@ impl PretrainSimclr {
         let steps_done = |epoch: usize, step: usize, steps: usize| {
             (epoch as f64 - 1.0 + step as f64 / steps as f64) / self.epochs as f64
         };
-        let mut observe = |progress: Progress<'_>| {
+        let mut observe = |progress: Progress<'_>, training: &Training<'_>| {
             if let Progress::Step(step) = progress {
                 let fraction = steps_done(step.epoch, step.step, step.steps);
                 cx.progress(fraction, || {
                     format!("epoch {}/{}  loss {:.4}", step.epoch, self.epochs, step.loss)
                 });
             }
-            flow(cx)
+            pause(cx, || Ok(Box::new(training.state()?)))
         };
         let streams = self.seed.streams(STREAMS);
-        pretrain(frames, &ranges, &self.config(), &streams, device, &mut observe).map_err(failure)
+        let config = self.config();
+        pretrain(frames, &ranges, &config, &streams, device, cx.resume(), &mut observe)
+            .map_err(failure)
     }
 
     fn config(&self) -> PretrainConfig {
@@ -199,6 +212,74 @@ impl PretrainSimclr {
         }
     }
 }
+
+impl Checkpoint for PretrainState {
+    const FORMAT: u32 = 1;
+
+    fn place(&self) -> String {
+        format!("epoch {}, step {}", self.reached.rows.len() + 1, self.reached.steps + 1)
+    }
+
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let Reached { rows, steps, sums, anchors, frames_seen } = &self.reached;
+        let row = |r: &EpochRow| {
+            let held_out = r.held_out_loss.unwrap_or(f64::NAN);
+            [r.train_loss, r.alignment, r.uniformity, r.gradient_norm, held_out]
+        };
+        let mut file = TensorFile::about(json!({ "steps": steps, "frames_seen": frames_seen }))
+            .with("rows", Plain::rows(rows.iter().map(row)))
+            .with("sums", Plain::rows([*sums]))
+            .with("anchors", Plain::rows([[*anchors]]));
+        for (part, tensors) in
+            PARTS.into_iter().zip([&self.encoder, &self.projector, &self.optimizer])
+        {
+            for (name, tensor) in tensors {
+                file.tensors.insert(format!("{part}/{name}"), to_plain(tensor)?);
+            }
+        }
+        file.save(&folder.join(STATE))
+    }
+
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let mut file = TensorFile::load(files.path(STATE)?)?;
+        let number = |name: &str| {
+            let number = file.about[name].as_u64().map(|number| number as usize);
+            number.with_context(|| format!("`{name}` is missing"))
+        };
+        let (steps, frames_seen) = (number("steps")?, number("frames_seen")?);
+        let row = |(i, row): (usize, [f64; 5])| {
+            let [train_loss, alignment, uniformity, gradient_norm, held_out] = row;
+            let held_out_loss = (!held_out.is_nan()).then_some(held_out);
+            EpochRow {
+                epoch: i + 1,
+                train_loss,
+                alignment,
+                uniformity,
+                gradient_norm,
+                held_out_loss,
+            }
+        };
+        let rows = file.take_rows("rows")?.into_iter().enumerate().map(row).collect();
+        let sums = *file.take_rows("sums")?.first().context("`sums` is empty")?;
+        let [anchors] = *file.take_rows("anchors")?.first().context("`anchors` is empty")?;
+        let part = |part: &str| -> anyhow::Result<BTreeMap<String, Tensor>> {
+            let prefix = format!("{part}/");
+            let own = file.tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?, t)));
+            own.map(|(name, plain)| Ok((name.to_owned(), to_candle(plain, &Device::Cpu)?)))
+                .collect()
+        };
+        let [encoder, projector, optimizer] = PARTS;
+        Ok(Self {
+            encoder: part(encoder)?,
+            projector: part(projector)?,
+            optimizer: part(optimizer)?,
+            reached: Reached { rows, steps, sums, anchors, frames_seen },
+        })
+    }
+}
+
+/// What a state's tensors belong to.
+const PARTS: [&str; 3] = ["encoder", "projector", "optimizer"];
 
 fn history(rows: &[EpochRow]) -> Table {
     Table::new()
@@ -244,6 +325,15 @@ mod tests {
         let random: Encoder =
             Bench::new().run::<EncoderRandom>("width = 2\nchannels = 1").unwrap().main();
         assert_eq!(still.file.tensors["conv1.weight"], random.file.tensors["conv1.weight"]);
+    }
+
+    #[test]
+    fn a_training_that_is_broken_off_goes_on_to_the_same_bytes() {
+        let text = format!("{SMALL}epochs = 4\nlearning_rate = 0.01\nmax_event_frames = 4");
+        for (at, least) in [(1, 10), (2, 5), (5, 3), (1000, 1)] {
+            let attempts = bench().check_resumption::<PretrainSimclr>(&text, at);
+            assert!(attempts >= least && (attempts == 1) == (at == 1000), "{at}: {attempts}");
+        }
     }
 
     #[test]

@@ -1,24 +1,31 @@
 //! `probe.linear`: how much of a task a representation gives away.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::shared::STATE;
 use super::shared::network::{device, from_artifact, view};
-use super::shared::training::{failure, flow};
+use super::shared::training::{failure, flow, pause};
 use crate::artifacts::dataset::Dataset;
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::images::Images;
 use crate::artifacts::table::Table;
 use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::artifacts::tensors::Tensors;
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
 use crate::nn::features::{Features, adapt, extract};
-use crate::nn::linear_probe::{Probe, ProbeConfig, Samples, Scaling, train_probe};
+use crate::nn::linear_probe::{
+    Probe, ProbeConfig, ProbeProgress, ProbeRow, Samples, Scaling, train_probe,
+};
 use crate::nn::optimizer::AdamConfig;
 use crate::nn::resnet::{ResNet, TAPS};
 
@@ -147,6 +154,40 @@ impl Stage for ProbeLinear {
     }
 }
 
+impl Checkpoint for ProbeProgress {
+    const FORMAT: u32 = 1;
+
+    fn place(&self) -> String {
+        format!("epoch {}", self.rows.len() + 1)
+    }
+
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let vector = |values: &[f32]| Tensor::f32(&[values.len()], values.to_vec());
+        let rows = self.rows.iter().map(|r| [r.train_loss, r.train_accuracy, r.test_accuracy]);
+        TensorFile::about(json!({ "steps": self.steps }))
+            .with("weights", vector(&self.weights))
+            .with("biases", vector(&self.biases))
+            .with("first", vector(&self.first))
+            .with("second", vector(&self.second))
+            .with("rows", Tensor::rows(rows))
+            .save(&folder.join(STATE))
+    }
+
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let mut file = TensorFile::load(files.path(STATE)?)?;
+        let row = |(i, row): (usize, [f64; 3])| {
+            let [train_loss, train_accuracy, test_accuracy] = row;
+            ProbeRow { epoch: i + 1, train_loss, train_accuracy, test_accuracy }
+        };
+        let rows = file.take_rows("rows")?.into_iter().enumerate().map(row).collect();
+        let steps = file.about["steps"].as_u64().context("`steps` is missing")?;
+        let mut vector = |name: &str| anyhow::Ok(file.take_f32::<1>(name)?.1);
+        let (weights, biases) = (vector("weights")?, vector("biases")?);
+        let (first, second) = (vector("first")?, vector("second")?);
+        Ok(Self { rows, steps, weights, biases, first, second })
+    }
+}
+
 /// Share of the progress that reading the features takes.
 const READING: f64 = 0.5;
 
@@ -186,12 +227,13 @@ impl ProbeLinear {
         };
         let train = Samples { features: &train, labels: &data.train.labels };
         let test = Samples { features: &test, labels: &data.test.labels };
-        train_probe(&config, train, test, &streams, &mut |row| {
+        train_probe(&config, train, test, &streams, cx.resume(), &mut |at| {
+            let row = at.rows.last().expect("an epoch is done");
             let done = row.epoch as f64 / self.epochs as f64;
             cx.progress(READING + (1.0 - READING) * done, || {
                 format!("epoch {}/{}  accuracy {:.4}", row.epoch, self.epochs, row.test_accuracy)
             });
-            flow(cx)
+            pause(cx, || Ok(at))
         })
         .map_err(failure)
     }
@@ -244,6 +286,15 @@ mod tests {
         assert_eq!(results.metrics["accuracy"], 1.0);
         assert_eq!(results.output::<Table>("history").frame().unwrap().height(), 60);
         assert_eq!(results.main::<Tensors>().0.tensors["weight"].shape, [2, 16]);
+    }
+
+    #[test]
+    fn a_training_that_is_broken_off_goes_on_to_the_same_bytes() {
+        let text = "encoder = '@encoder'\nimages = '@images'\nbatch = 7\nlearning_rate = 0.01\n\
+                    epochs = 9\nbatch_norm = 'adapt'";
+        for (at, attempts) in [(1, 10), (2, 5), (4, 3), (10, 1)] {
+            assert_eq!(bench().check_resumption::<ProbeLinear>(text, at), attempts, "{at}");
+        }
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! `waves.simulate`: spontaneous retinal waves from a model.
 
-use std::sync::atomic::Ordering;
+use std::path::Path;
 
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::shared::STATE;
 use crate::artifacts::movie::Movie;
+use crate::artifacts::tensor::{Tensor, TensorFile};
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
-use crate::engine::failure::Failure;
+use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::parameter::Seed;
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
-use crate::waves::lansdell::{SimulationError, simulate};
+use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation};
+use crate::waves::lansdell::{Reached, SimulationError, simulate};
 use crate::waves::parameters::{Lansdell, MACROSCOPE_RATE, Parameters, Recording};
 
 /// Simulates stage-II retinal waves; yields the membrane potential of every cell, in mV, over time.
@@ -102,9 +107,9 @@ impl Stage for WavesSimulate {
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let progress = |done: f64| cx.progress(done, || format!("{} frames", self.frames));
-        let cancelled = || cx.cancel().load(Ordering::Relaxed);
+        let paused = |at: &Reached| cx.pause_point(|| Ok(at)).is_err();
         let streams = self.seed.streams(Self::KIND);
-        let frames = simulate(&self.parameters(), &streams, &progress, &cancelled)
+        let frames = simulate(&self.parameters(), &streams, cx.resume(), &progress, &paused)
             .map_err(|error| failure(&error))?;
         cx.save(&Movie {
             frames: frames.frames,
@@ -116,15 +121,45 @@ impl Stage for WavesSimulate {
     }
 }
 
+/// The variables of a cell, in the model's order.
+const VARIABLES: [&str; 4] = ["potential", "potassium_gate", "hyperpolarization", "acetylcholine"];
+
+impl Checkpoint for Reached {
+    const FORMAT: u32 = 1;
+
+    fn place(&self) -> String {
+        format!("time step {}", self.step)
+    }
+
+    fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let frames = Tensor::f32(&[self.frames.len()], self.frames.clone());
+        let mut file = TensorFile::about(json!({ "step": self.step })).with("frames", frames);
+        for (name, values) in VARIABLES.into_iter().zip(&self.state) {
+            file = file.with(name, Tensor::f64(&[values.len()], values.clone()));
+        }
+        file.save(&folder.join(STATE))
+    }
+
+    fn load(files: &Files) -> anyhow::Result<Self> {
+        let mut file = TensorFile::load(files.path(STATE)?)?;
+        let step = file.about["step"].as_u64().context("`step` is missing")?;
+        let ([_], frames) = file.take_f32("frames")?;
+        let mut state = [const { Vec::new() }; 4];
+        for (name, values) in VARIABLES.into_iter().zip(&mut state) {
+            *values = file.take_f64::<1>(name)?.1;
+        }
+        Ok(Self { step, state, frames })
+    }
+}
+
 fn failure(error: &SimulationError) -> Failure {
     let message = error.to_string();
     match error {
         SimulationError::Cancelled => Failure::interrupted(),
+        SimulationError::Foreign => Failure::new(FailureKind::Internal, message),
         SimulationError::NotFinite { .. } => Failure::numeric(message),
         SimulationError::Parameters(_) => Failure::user(message),
-        SimulationError::Memory { .. } => {
-            Failure::new(crate::engine::failure::FailureKind::Resource, message)
-        }
+        SimulationError::Memory { .. } => Failure::new(FailureKind::Resource, message),
     }
 }
 
@@ -146,6 +181,15 @@ mod tests {
         assert_ne!(first, run(&format!("{fast}seed = 1")));
         // At rest near -70 mV, and never beyond the reversal potentials.
         assert!(first.data.iter().all(|v| (-90.0..50.0).contains(v)));
+    }
+
+    #[test]
+    fn a_simulation_that_is_broken_off_goes_on_to_the_same_bytes() {
+        let text = "frames = 20\nsize = 8\nburn_in = 0.5";
+        for (at, least) in [(2, 10), (5, 4), (9, 2), (1000, 1)] {
+            let attempts = Bench::new().check_resumption::<WavesSimulate>(text, at);
+            assert!(attempts >= least && (attempts == 1) == (at == 1000), "{at}: {attempts}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod upkeep;
 
 pub use upkeep::{Entry, entries, read_pieces, touch};
 
+use tempfile::TempDir;
+
 /// An I/O error with what was tried and where.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
@@ -92,6 +94,20 @@ pub fn make_folder(path: &Path) -> Result<(), FileError> {
         .map_err(|e| FileError::new("create", path, e))
 }
 
+/// Makes a new folder under a name of its own in another.
+pub fn make_new_folder(within: &Path) -> Result<PathBuf, FileError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = within.join(format!("{}-{number}", std::process::id()));
+        match spend(&path).and_then(|()| fs::create_dir(&path)) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(e) => return Err(FileError::new("create", &path, e)),
+        }
+    }
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(|e| FileError::new("read", path, e))
@@ -111,6 +127,11 @@ pub fn length(path: &Path) -> Result<u64, FileError> {
 /// Whether a plain file lies at a path: neither a folder nor a link.
 pub fn is_plain(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
+/// Whether a file that may be run lies at a path.
+pub fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Creates a file for a log that others write to.
@@ -251,6 +272,34 @@ pub fn settle(from: &Path, to: &Path) -> Result<(), FileError> {
     settle().map_err(|e| FileError::new("store", to, e))
 }
 
+/// Makes an empty folder under a temporary name, in a folder that is made where it does not exist; it goes with the value.
+pub fn new_folder(parent: &Path) -> Result<TempDir, FileError> {
+    make_folder(parent)?;
+    let all_read = Permissions::from_mode(0o755);
+    let made = tempfile::Builder::new().prefix(".new-").permissions(all_read).tempdir_in(parent);
+    made.map_err(|e| FileError::new("create a folder in", parent, e))
+}
+
+/// Gives a new folder its name, which must be free. Its files are synced already.
+pub fn settle_folder(folder: TempDir, to: &Path) -> Result<(), FileError> {
+    let parent = to.parent().expect("a folder that is named has one above it");
+    let settle = || -> io::Result<()> {
+        sync_folder(folder.path())?;
+        fs::rename(folder.path(), to)?;
+        sync_folder(parent)
+    };
+    settle().map_err(|e| FileError::new("name", to, e))?;
+    // Nothing lies under the temporary name any more.
+    drop(folder.keep());
+    Ok(())
+}
+
+/// Waits until a file's bytes are on the disk.
+pub fn sync_file(path: &Path) -> Result<(), FileError> {
+    let synced = File::open(path).and_then(|file| file.sync_data());
+    synced.map_err(|e| FileError::new("sync", path, e))
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -322,6 +371,20 @@ pub fn are_there(folder: &Path, names: &[String]) -> bool {
     look().unwrap_or(false)
 }
 
+/// Lists the plain files directly in a folder, sorted by name.
+pub fn names(folder: &Path) -> Result<Vec<String>, FileError> {
+    let context = |e| FileError::new("list", folder, e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(context)? {
+        let entry = entry.map_err(context)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Lists the folders directly under a folder, sorted by name; none where it does not exist.
 pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
     let context = |e| FileError::new("list", folder, e);
@@ -342,32 +405,55 @@ pub fn folders(folder: &Path) -> Result<Vec<String>, FileError> {
 
 /// Removes a folder with everything in it; it may be gone already.
 pub fn remove_folder(path: &Path) -> Result<(), FileError> {
+    // Most are empty by now.
+    if fs::remove_dir(path).is_ok() {
+        return Ok(());
+    }
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
         _ => Ok(()),
     }
 }
 
-/// Makes a file that appears whole under a name that is free; `None` where the name is taken.
-pub fn link_new(path: &Path, bytes: &[u8]) -> Result<Option<File>, FileError> {
-    let link = || -> io::Result<Option<File>> {
-        let (mut file, fresh) = fresh_beside(path)?;
-        let linked = file.write_all(bytes).and_then(|()| match fs::hard_link(&fresh, path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e),
-        });
-        fs::remove_file(&fresh)?;
-        Ok(linked?.then_some(file))
+/// Makes a new file under a name of its own in a folder.
+pub fn create_new(folder: &Path, text: &str) -> Result<(File, PathBuf), FileError> {
+    let create = || -> io::Result<(File, PathBuf)> {
+        let (mut file, path) = fresh_beside(&folder.join("new"))?;
+        file.write_all(text.as_bytes())?;
+        Ok((file, path))
     };
-    link().map_err(|e| FileError::new("create", path, e))
+    create().map_err(|e| FileError::new("create a file in", folder, e))
 }
 
-/// Gives a file a second name, if that is free.
-pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
-    match fs::hard_link(from, to) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(FileError::new("link", to, e)),
-        _ => Ok(()),
+/// What tells a file from all others, under whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// Finds out which file has a name.
+pub fn id(path: &Path) -> Result<FileId, FileError> {
+    let meta = fs::symlink_metadata(path).map_err(|e| FileError::new("look at", path, e))?;
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// Gives a file a second name; false where that is taken.
+pub fn link(from: &Path, to: &Path) -> Result<bool, FileError> {
+    let link = || -> io::Result<()> {
+        spend(to)?;
+        match fs::hard_link(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(to.parent().expect("a file has a folder"))?;
+                fs::hard_link(from, to)
+            }
+            linked => linked,
+        }
+    };
+    match link() {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(FileError::new("link", to, e)),
     }
 }
 
@@ -409,39 +495,5 @@ fn spend(_path: &Path) -> io::Result<()> {
 }
 #[cfg(test)]
 use faults::spend;
-
-/// Disks that are full from a chosen write on.
 #[cfg(test)]
-pub(crate) mod faults {
-    use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::{Mutex, PoisonError};
-
-    /// Folder, writes left, and how many were asked for.
-    static DISKS: Mutex<Vec<(PathBuf, u64, u64)>> = Mutex::new(Vec::new());
-
-    /// Lets `writes` effects under a folder succeed, and no more; yields how many were asked for before.
-    pub(crate) fn fill_after(folder: &Path, writes: u64) -> u64 {
-        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = disks.iter().position(|(disk, ..)| disk == folder);
-        let before = at.map_or(0, |at| disks.remove(at).2);
-        disks.push((folder.to_path_buf(), writes, 0));
-        before
-    }
-
-    /// Counts one write; fails where the disk is full.
-    pub(super) fn spend(path: &Path) -> io::Result<()> {
-        let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        for (folder, left, asked) in disks.iter_mut().filter(|(disk, ..)| path.starts_with(disk)) {
-            *asked += 1;
-            match left.checked_sub(1) {
-                Some(fewer) => *left = fewer,
-                None => {
-                    let _ = folder;
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-            }
-        }
-        Ok(())
-    }
-}
+pub(crate) mod faults;

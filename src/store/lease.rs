@@ -1,14 +1,16 @@
 //! Leases: of several runs that share a cache, one computes a node and the others wait for its result.
 //!
 //! ```text
-//! cache/v1/leases/ab/<key>     who computes the node with that key, and a pulse that its owner keeps raising
+//! cache/v1/leases/<owner>      who a run is, and a pulse that it keeps raising
+//! cache/v1/leases/ab/<key>     the same file under another name: that run computes the node with that key
 //! ```
 //!
-//! A lease is claimed by linking a finished file to its name, which one process can do and no network file system
-//! gets wrong. Its owner writes a growing number into the very file that it linked: after the lease was taken from
-//! it, that file is nobody's, so an owner that was stopped and goes on harms nothing. A lease is dead when its process
-//! is gone from the host that it shares with the one who asks, or when the pulse has stood still for [`PATIENCE`] on
-//! the clock of the one who asks: no two clocks are ever compared, and no lock of the file system is relied upon.
+//! A lease is claimed by giving the owner's file a second name, which one process can do and no network file system
+//! gets wrong. The owner raises the one pulse of all its leases by writing a growing number into its file: a lease that
+//! was taken from it is another's file, so an owner that was stopped and goes on harms nothing. A lease is dead when its
+//! process is gone from the host that it shares with the one who asks, or when the pulse has stood still for
+//! [`PATIENCE`] on the clock of the one who asks: no two clocks are ever compared, and no lock of the file system is
+//! relied upon.
 //!
 //! Leases save work; they are not what keeps results right. Were a node computed twice after all, both records would
 //! name the same contents.
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, FileError};
+use super::files::{self, FileError, FileId};
 use super::{Hash, Store};
 
 /// How often an owner raises the pulse of its leases.
@@ -67,13 +69,21 @@ fn started(process: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// A lease that this process holds.
+/// A run, as the others see it: the file behind all its leases. Gone when this is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Bearer {
     path: PathBuf,
     owner: Owner,
     file: File,
     beats: u64,
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    /// The file that it is a name of.
+    bearer: FileId,
 }
 
 /// What came of claiming a key.
@@ -99,18 +109,32 @@ impl Store {
         look(&self.lease_path(key)).map(|(owner, _)| owner)
     }
 
+    /// Enters a run among those that may hold leases; what dead ones of the same host left is cleared away.
+    pub fn enter(&self, owner: Owner) -> Result<Bearer, FileError> {
+        let folder = self.root().join("leases");
+        files::make_folder(&folder)?;
+        for name in files::names(&folder)? {
+            let path = folder.join(name);
+            if look(&path).is_some_and(|(other, _)| other.is_gone(&owner.host)) {
+                files::remove(&path)?;
+            }
+        }
+        let words = serde_json::to_string(&owner).expect("an owner is plain data");
+        let (file, path) = files::create_new(&folder, &format!("{:>PULSE$}\n{words}\n", 0))?;
+        Ok(Bearer { path, owner, file, beats: 0 })
+    }
+
     /// Claims the right to compute the node with a key.
-    pub fn claim(&self, key: &Hash, owner: &Owner) -> Result<Claim, FileError> {
+    pub fn claim(&self, key: &Hash, bearer: &Bearer) -> Result<Claim, FileError> {
         let path = self.lease_path(key);
-        let words = serde_json::to_string(owner).expect("an owner is plain data");
-        let text = format!("{:>PULSE$}\n{words}\n", 0);
         loop {
-            if let Some(file) = files::link_new(&path, text.as_bytes())? {
-                let owner = owner.clone();
-                return Ok(Claim::Mine(Lease { path, owner, file, beats: 0 }));
+            if files::link(&bearer.path, &path)? {
+                return Ok(Claim::Mine(Lease { path, bearer: bearer.id()? }));
             }
             match look(&path) {
-                Some((holder, _)) if holder.is_gone(&owner.host) => take_away(&path, &holder)?,
+                Some((holder, _)) if holder.is_gone(&bearer.owner.host) => {
+                    take_away(&path, &holder)?;
+                }
                 Some((holder, _)) => return Ok(Claim::Theirs(holder)),
                 // Given back between the two looks.
                 None => (),
@@ -133,14 +157,14 @@ fn take_away(path: &Path, dead: &Owner) -> Result<(), FileError> {
         return Ok(());
     }
     if look(&aside).is_some_and(|(holder, _)| holder != *dead) {
-        // Fails where a third has claimed it in this instant; then two compute the node, to the same contents.
+        // In vain where a third has claimed it in this instant; then two compute the node, to the same contents.
         files::link(&aside, path)?;
     }
     files::remove(&aside)
 }
 
-impl Lease {
-    /// Raises the pulse.
+impl Bearer {
+    /// Raises the pulse of all leases.
     pub fn beat(&mut self) -> Result<(), FileError> {
         self.beats += 1;
         let pulse = format!("{:>PULSE$}", self.beats);
@@ -149,9 +173,22 @@ impl Lease {
         written.map_err(|e| FileError::new("renew", &self.path, e))
     }
 
+    fn id(&self) -> Result<FileId, FileError> {
+        files::id(&self.path)
+    }
+}
+
+impl Drop for Bearer {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the next run.
+        drop(files::remove(&self.path));
+    }
+}
+
+impl Lease {
     /// Whether it is still this process's: one that stood still too long has lost it.
     pub fn is_held(&self) -> bool {
-        look(&self.path).is_some_and(|(holder, _)| holder == self.owner)
+        files::id(&self.path).is_ok_and(|id| id == self.bearer)
     }
 
     /// Gives it back.
@@ -172,21 +209,22 @@ pub struct Vigil {
 
 impl Vigil {
     /// Begins to watch the lease on a key.
-    pub fn new(store: &Store, key: &Hash, here: &Owner, patience: Duration) -> Self {
+    pub fn new(store: &Store, key: &Hash, here: &Owner, patience: Duration, now: Instant) -> Self {
         let (path, here) = (store.lease_path(key), here.host.clone());
-        Self { seen: look(&path), path, here, since: Instant::now(), patience }
+        Self { seen: look(&path), path, here, since: now, patience }
     }
 
     /// Looks again; true when the key may be claimed. A lease whose owner is dead is taken away.
-    pub fn is_over(&mut self) -> Result<bool, FileError> {
-        let Some(now) = look(&self.path) else { return Ok(true) };
-        let alive = self.seen.as_ref() != Some(&now);
+    pub fn is_over(&mut self, now: Instant) -> Result<bool, FileError> {
+        let Some(found) = look(&self.path) else { return Ok(true) };
+        let alive = self.seen.as_ref() != Some(&found);
         if alive {
-            (self.seen, self.since) = (Some(now.clone()), Instant::now());
+            (self.seen, self.since) = (Some(found.clone()), now);
         }
-        let dead = now.0.is_gone(&self.here) || self.since.elapsed() > self.patience;
+        let stood = now.saturating_duration_since(self.since);
+        let dead = found.0.is_gone(&self.here) || stood > self.patience;
         if dead {
-            take_away(&self.path, &now.0)?;
+            take_away(&self.path, &found.0)?;
         }
         Ok(dead)
     }
@@ -194,6 +232,8 @@ impl Vigil {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::hash;
     use super::*;
 
@@ -211,11 +251,14 @@ mod tests {
     fn one_owner_at_a_time() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let Claim::Mine(lease) = store.claim(&key, &a).unwrap() else { panic!("it was free") };
-        assert!(matches!(store.claim(&key, &b).unwrap(), Claim::Theirs(holder) if holder == a));
+        let [first, second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
+        let Claim::Mine(lease) = store.claim(&key, &first).unwrap() else { panic!("it was free") };
+        assert!(
+            matches!(store.claim(&key, &second).unwrap(), Claim::Theirs(holder) if holder == a)
+        );
         assert!(lease.is_held());
         lease.release().unwrap();
-        assert!(matches!(store.claim(&key, &b).unwrap(), Claim::Mine(_)));
+        assert!(matches!(store.claim(&key, &second).unwrap(), Claim::Mine(_)));
     }
 
     #[test]
@@ -223,29 +266,36 @@ mod tests {
         let (_folder, store, key) = bench();
         // No process of this number started at tick 1.
         let gone = owner(std::process::id(), "here");
-        drop(store.claim(&key, &gone).unwrap());
+        let dead = store.enter(gone).unwrap();
+        drop(store.claim(&key, &dead).unwrap());
+        // Its process had no time for that.
+        std::mem::forget(dead);
         let this = Owner::this("here", "r");
         assert!(this.since.is_some() && !this.is_gone("here"));
-        assert!(matches!(store.claim(&key, &this).unwrap(), Claim::Mine(_)));
+        let living = store.enter(this).unwrap();
+        assert_eq!(files::names(&store.root().join("leases")).unwrap().len(), 1);
+        assert!(matches!(store.claim(&key, &living).unwrap(), Claim::Mine(_)));
     }
 
     #[test]
     fn a_pulse_that_stands_still_loses_it_and_its_owner_notices() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let Claim::Mine(mut lease) = store.claim(&key, &a).unwrap() else { panic!("it was free") };
-        let patience = Duration::from_millis(60);
-        let mut vigil = Vigil::new(&store, &key, &b, patience);
-        for _ in 0..4 {
-            std::thread::sleep(Duration::from_millis(20));
-            lease.beat().unwrap();
-            assert!(!vigil.is_over().unwrap(), "it is alive");
+        let [mut first, second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
+        let Claim::Mine(lease) = store.claim(&key, &first).unwrap() else { panic!("it was free") };
+        let (patience, begun) = (Duration::from_mins(1), Instant::now());
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let mut vigil = Vigil::new(&store, &key, &b, patience, begun);
+        for seconds in [50, 100, 150] {
+            first.beat().unwrap();
+            assert!(!vigil.is_over(at(seconds)).unwrap(), "it is alive");
         }
-        std::thread::sleep(Duration::from_millis(80));
-        assert!(vigil.is_over().unwrap());
-        let Claim::Mine(new) = store.claim(&key, &b).unwrap() else { panic!("it was taken away") };
+        assert!(!vigil.is_over(at(210)).unwrap());
+        assert!(vigil.is_over(at(211)).unwrap());
+        let claim = store.claim(&key, &second).unwrap();
+        let Claim::Mine(new) = claim else { panic!("it was taken away") };
         // The old owner wakes up: it does no harm to the new one.
-        lease.beat().unwrap();
+        first.beat().unwrap();
         assert!(!lease.is_held() && new.is_held());
         lease.release().unwrap();
         assert!(new.is_held());
@@ -255,8 +305,100 @@ mod tests {
     fn a_lease_that_changed_hands_is_put_back() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let Claim::Mine(lease) = store.claim(&key, &b).unwrap() else { panic!("it was free") };
+        let second = store.enter(b).unwrap();
+        let Claim::Mine(lease) = store.claim(&key, &second).unwrap() else { panic!("it was free") };
         take_away(&store.lease_path(&key), &a).unwrap();
         assert!(lease.is_held());
+    }
+
+    /// What may happen to the owners of one key.
+    #[derive(Clone, Debug)]
+    enum Move {
+        Claim(usize),
+        Beat(usize),
+        Watch(usize),
+        Look(usize),
+        Release(usize),
+        /// It is gone without a word, as its host is.
+        Die(usize),
+        Wait(u64),
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let who = || 0usize..3;
+        let one = prop_oneof![
+            who().prop_map(Move::Claim),
+            who().prop_map(Move::Beat),
+            who().prop_map(Move::Watch),
+            who().prop_map(Move::Look),
+            who().prop_map(Move::Release),
+            who().prop_map(Move::Die),
+            (0u64..50).prop_map(Move::Wait),
+        ];
+        prop::collection::vec(one, 1..80)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever happens in whatever order: one owner at most, none taken for dead that gave a sign within the patience,
+        /// none that comes back from the dead, and after all of them the key is free again.
+        #[test]
+        fn one_owner_at_most_and_none_for_good(moves in moves()) {
+            let (_folder, store, key) = bench();
+            let owners = [owner(1, "a"), owner(2, "b"), owner(3, "c")];
+            let (patience, mut now) = (Duration::from_secs(60), Instant::now());
+            let mut bearers = owners.clone().map(|owner| store.enter(owner).unwrap());
+            let mut leases: [Option<Lease>; 3] = [None, None, None];
+            let mut vigils: [Option<Vigil>; 3] = [None, None, None];
+            let mut sign = now;
+            for step in moves {
+                let held = |leases: &[Option<Lease>; 3]| -> Vec<usize> {
+                    let is = |i: &usize| leases[*i].as_ref().is_some_and(Lease::is_held);
+                    (0..3).filter(is).collect()
+                };
+                let before = held(&leases);
+                match step {
+                    Move::Claim(i) => match store.claim(&key, &bearers[i]).unwrap() {
+                        Claim::Mine(lease) => {
+                            prop_assert!(before.is_empty());
+                            (leases[i], sign) = (Some(lease), now);
+                        }
+                        Claim::Theirs(other) => prop_assert!(owners.contains(&other)),
+                    },
+                    Move::Beat(i) => {
+                        if before.contains(&i) {
+                            sign = now;
+                        }
+                        bearers[i].beat().unwrap();
+                    }
+                    Move::Watch(i) => {
+                        vigils[i] = Some(Vigil::new(&store, &key, &owners[i], patience, now));
+                    }
+                    Move::Look(i) => if let Some(vigil) = &mut vigils[i] {
+                        let over = vigil.is_over(now).unwrap();
+                        if over && before.len() == 1 {
+                            prop_assert!(now - sign > patience, "it gave a sign of life");
+                        }
+                    },
+                    Move::Release(i) => if let Some(lease) = leases[i].take() {
+                        lease.release().unwrap();
+                    },
+                    Move::Die(i) => drop(leases[i].take()),
+                    Move::Wait(seconds) => now += Duration::from_secs(seconds),
+                }
+                let after = held(&leases);
+                prop_assert!(after.len() <= 1);
+                let claimed = after.iter().all(|i| before.contains(i) || matches!(step, Move::Claim(j) if j == *i));
+                prop_assert!(claimed, "nobody gets it without claiming it");
+            }
+            leases = [None, None, None];
+            drop(leases);
+            let last = owner(4, "d");
+            let mut vigil = Vigil::new(&store, &key, &last, patience, now);
+            prop_assert!(vigil.is_over(now + patience + Duration::from_secs(1)).unwrap());
+            let last = store.enter(last).unwrap();
+            prop_assert!(matches!(store.claim(&key, &last).unwrap(), Claim::Mine(_)));
+        }
     }
 }

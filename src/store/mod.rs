@@ -4,6 +4,7 @@
 //! cache/v1/objects/ab/<hash>       files, named by the BLAKE3 hash of their bytes, read-only
 //! cache/v1/nodes/ab/<key>.json     records: what the node with that key left; written last
 //! cache/v1/index                   what the engine needs of the records, in one file; may be lost
+//! cache/v1/checkpoints/ab/<key>/   how far the node with that key has come; gone once it has a record
 //! cache/v1/leases/ab/<key>         who is computing the node with that key
 //! cache/v1/runs/<id>/              one folder an invocation: run.json, and a log for each node under way or failed
 //! cache/v1/sets/<hash>             the results of a run, keys by node name
@@ -18,6 +19,7 @@
 
 #[cfg(test)]
 pub(crate) mod bench;
+pub mod checkpoint;
 pub mod files;
 pub mod hash;
 pub mod index;

@@ -99,6 +99,13 @@ impl Display for Bars<'_> {
             }
             Event::Skipped(nodes) => self.total.inc(nodes.len() as u64),
             Event::Notice(words) => drop(self.screen.println(words)),
+            Event::Retrying { node, words } => {
+                if let Some((bar, _)) = self.running.remove(node) {
+                    bar.finish_and_clear();
+                    self.screen.remove(&bar);
+                }
+                drop(self.screen.println(words));
+            }
             Event::Interrupting => drop(self.screen.println(INTERRUPTING)),
         }
     }

@@ -52,7 +52,9 @@ impl Display for Lines<'_> {
                 };
                 self.say("skipped ", nodes[0], &more);
             }
-            Event::Notice(words) => drop(writeln!(io::stderr(), "{words}")),
+            Event::Notice(words) | Event::Retrying { words, .. } => {
+                drop(writeln!(io::stderr(), "{words}"))
+            }
             Event::Interrupting => drop(writeln!(io::stderr(), "{INTERRUPTING}")),
         }
     }

@@ -43,7 +43,8 @@ pub fn count(count: usize, noun: &str) -> String {
 /// Explains a failure: what, the last lines of the log where they help, and what to do.
 pub fn failure(node: &str, failure: &Failure) -> String {
     let mut text = format!("`{node}` failed: {}", failure.message);
-    let from_log = matches!(failure.kind, FailureKind::Internal | FailureKind::Killed);
+    let from_log =
+        matches!(failure.kind, FailureKind::Internal | FailureKind::Killed | FailureKind::Program);
     if from_log && !failure.log_tail.is_empty() {
         text += "\n  its log ends:";
         for line in &failure.log_tail {

@@ -45,20 +45,66 @@ pub enum SimulationError {
         /// Cells along each side.
         size: usize,
     },
+    /// The state to go on from has another size.
+    #[error("the state to go on from is not one of this simulation")]
+    Foreign,
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
 }
 
-/// Simulates waves from rest; returns membrane potentials in mV, one pixel a cell.
+/// How far a simulation has come: another goes on from there to the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reached {
+    /// The time step, the first of an interval of the noise.
+    pub step: u64,
+    /// The variables of all cells at that step.
+    pub state: State,
+    /// The frames before it, one after another.
+    pub frames: Vec<f32>,
+}
+
+impl Reached {
+    /// A simulation at rest, with room for all frames.
+    fn rest(&Recording { size, frames, .. }: &Recording) -> Result<Self, SimulationError> {
+        let zeros = || vec![0.0; size * size];
+        let state = [vec![RESTING_POTENTIAL; size * size], zeros(), zeros(), zeros()];
+        let mut reached = Self { step: 0, state, frames: Vec::new() };
+        reached.make_room(size, frames)?;
+        Ok(reached)
+    }
+
+    fn make_room(&mut self, size: usize, frames: usize) -> Result<(), SimulationError> {
+        let lacking = (frames * size * size).saturating_sub(self.frames.len());
+        let made = self.frames.try_reserve_exact(lacking);
+        made.map_err(|_| SimulationError::Memory { frames, size })
+    }
+
+    fn check(&self, parameters: &Parameters) -> Result<(), SimulationError> {
+        let Recording { size, frames, .. } = parameters.recording;
+        let cells = size * size;
+        let kept = self.frames.len() / cells;
+        let before = |frame: usize| parameters.step_of_frame(frame) < self.step;
+        let fits = self.state.iter().all(|values| values.len() == cells)
+            && self.frames.len().is_multiple_of(cells)
+            && kept <= frames
+            && (kept == 0 || before(kept - 1))
+            && (kept == frames || !before(kept));
+        if fits { Ok(()) } else { Err(SimulationError::Foreign) }
+    }
+}
+
+/// Simulates waves from rest, or goes on; returns membrane potentials in mV, one pixel a cell.
 ///
-/// `progress` receives the fraction done and `cancelled` is asked, both once a draw of the noise. Draw `k` of the noise comes
+/// `progress` receives the fraction done and `paused` what the simulation could go on from, both once a draw of the noise;
+/// where the latter says `true` it ends. Draw `k` of the noise comes
 /// from lane `k` of the stream `noise` and acts on steps that begin in interval `k`. The result has the same bits on every machine.
 pub fn simulate(
     parameters: &Parameters,
     streams: &Streams,
+    from: Option<Reached>,
     progress: &dyn Fn(f64),
-    cancelled: &dyn Fn() -> bool,
+    paused: &dyn Fn(&Reached) -> bool,
 ) -> Result<Frames, SimulationError> {
     let violations = parameters.check();
     if !violations.is_empty() {
@@ -66,16 +112,15 @@ pub fn simulate(
     }
     let (size, frames) = (parameters.recording.size, parameters.recording.frames);
     let dt = parameters.model.dt;
-    let mut data: Vec<f32> = Vec::new();
-    data.try_reserve_exact(frames * size * size)
-        .map_err(|_| SimulationError::Memory { frames, size })?;
-    let mut lattice = Lattice::new(parameters);
+    let mut lattice = Lattice::new(parameters, from)?;
     let last = parameters.step_of_frame(frames - 1);
-    let (mut kept, mut drawn) = (0, None);
-    for step in 0..=last {
+    let mut kept = lattice.at.frames.len() / (size * size);
+    let mut drawn = None;
+    while lattice.at.step <= last {
+        let step = lattice.at.step;
         let draw = parameters.draw_of_step(step);
         if drawn != Some(draw) {
-            if cancelled() {
+            if paused(&lattice.at) {
                 return Err(SimulationError::Cancelled);
             }
             progress(step as f64 / (last + 1) as f64);
@@ -83,16 +128,18 @@ pub fn simulate(
             drawn = Some(draw);
         }
         while kept < frames && parameters.step_of_frame(kept) == step {
-            data.extend(lattice.state[0].iter().map(|&v| v as f32));
+            let Reached { state, frames, .. } = &mut lattice.at;
+            frames.extend(state[0].iter().map(|&v| v as f32));
             kept += 1;
         }
         if step < last {
             lattice.step();
             lattice.check((step + 1) as f64 * dt)?;
         }
+        lattice.at.step += 1;
     }
     progress(1.0);
-    Ok(Frames::new(frames, size, size, data).expect("each frame holds every cell"))
+    Ok(Frames::new(frames, size, size, lattice.at.frames).expect("each frame holds every cell"))
 }
 
 impl Parameters {
@@ -114,10 +161,10 @@ fn list(violations: &[(&'static str, String)]) -> String {
     lines.join("; ")
 }
 
-/// The state of all cells, variable by variable, and what acts on them.
+/// All cells, and what acts on them.
 struct Lattice {
     size: usize,
-    state: State,
+    at: Reached,
     /// Conductance of leak and noise over the capacitance, 1/s.
     passive: Vec<f64>,
     /// Current through them at V = 0 and applied current, over the capacitance, mV/s.
@@ -127,18 +174,26 @@ struct Lattice {
 }
 
 impl Lattice {
-    fn new(parameters: &Parameters) -> Self {
+    fn new(parameters: &Parameters, from: Option<Reached>) -> Result<Self, SimulationError> {
         let (size, model) = (parameters.recording.size, &parameters.model);
+        let at = match from {
+            Some(mut reached) => {
+                reached.check(parameters)?;
+                reached.make_room(size, parameters.recording.frames)?;
+                reached
+            }
+            None => Reached::rest(&parameters.recording)?,
+        };
         let spacing = model.length / (size - 1) as f64;
         let zeros = || vec![0.0; size * size];
-        Self {
+        Ok(Self {
             size,
-            state: [vec![RESTING_POTENTIAL; size * size], zeros(), zeros(), zeros()],
+            at,
             passive: zeros(),
             drive: zeros(),
             diffusion: Diffusion::new(size, spacing, model.diffusion, model.dt),
             reaction: Reaction::new(model),
-        }
+        })
     }
 
     /// Draws the noise of interval `draw` and sets the applied current.
@@ -166,18 +221,18 @@ impl Lattice {
     }
 
     fn step(&mut self) {
-        self.diffusion.step(&mut self.state[3]);
-        self.reaction.step(&mut self.state, &self.passive, &self.drive);
+        self.diffusion.step(&mut self.at.state[3]);
+        self.reaction.step(&mut self.at.state, &self.passive, &self.drive);
     }
 
     /// Fails if a potential is not finite. Asked after every step, because diffusion then spreads it to all cells.
     fn check(&self, time: f64) -> Result<(), SimulationError> {
         let finite = |v: &f64| v.abs() < f64::INFINITY;
         // Without an early exit this is vector code.
-        if self.state[0].iter().fold(true, |all, v| all & finite(v)) {
+        if self.at.state[0].iter().fold(true, |all, v| all & finite(v)) {
             return Ok(());
         }
-        let cell = self.state[0].iter().position(|v| !finite(v)).unwrap_or(0);
+        let cell = self.at.state[0].iter().position(|v| !finite(v)).unwrap_or(0);
         Err(SimulationError::NotFinite { time, row: cell / self.size, column: cell % self.size })
     }
 }
@@ -191,7 +246,11 @@ mod tests {
 
     fn run(recording: Recording, model: Lansdell, seed: u64) -> Frames {
         let streams = Streams::new(seed, "test");
-        simulate(&Parameters { recording, model }, &streams, &|_| (), &|| false).unwrap()
+        simulate(&Parameters { recording, model }, &streams, None, &|_| (), &|_| false).unwrap()
+    }
+
+    fn at_rest(recording: Recording, model: Lansdell) -> Lattice {
+        Lattice::new(&Parameters { recording, model }, None).unwrap()
     }
 
     /// Every cell meets the same constant conductance: the lattice is one cell, many times over.
@@ -247,11 +306,11 @@ mod tests {
         let exact = potential_after(2.0, 1e-4);
         let error = |dt: f64| {
             let recording = Recording { size: 3, frames: 1, output_rate: 1.0, burn_in: 2.0 };
-            let mut lattice = Lattice::new(&Parameters { recording, model: uniform(dt) });
+            let mut lattice = at_rest(recording, uniform(dt));
             lattice.set_input(&uniform(dt), &Streams::new(1, "test"), 0);
             (0..(2.0 / dt).round() as usize).for_each(|_| lattice.step());
-            let first = lattice.state[0][0];
-            assert!(lattice.state[0].iter().all(|v| (v - first).abs() < 1e-9));
+            let first = lattice.at.state[0][0];
+            assert!(lattice.at.state[0].iter().all(|v| (v - first).abs() < 1e-9));
             (first - exact).abs()
         };
         let (coarse, fine) = (error(2e-3), error(1e-3));
@@ -312,8 +371,8 @@ mod tests {
     #[test]
     fn a_step_that_blows_up_is_named_with_time_and_cell() {
         let recording = Recording { size: 4, frames: 1, output_rate: 1.0, burn_in: 5.0 };
-        let mut lattice = Lattice::new(&Parameters { recording, model: uniform(0.001) });
-        lattice.state[0][6] = f64::NAN;
+        let mut lattice = at_rest(recording, uniform(0.001));
+        lattice.at.state[0][6] = f64::NAN;
         let error = lattice.check(1.5).unwrap_err();
         assert_eq!(error, SimulationError::NotFinite { time: 1.5, row: 1, column: 2 });
     }
@@ -324,7 +383,7 @@ mod tests {
         let recording = Recording { size: 9, frames: 10, burn_in: 0.0, ..Recording::default() };
         let parameters = Parameters { recording, model };
         let error =
-            simulate(&parameters, &Streams::new(1, "test"), &|_| (), &|| false).unwrap_err();
+            simulate(&parameters, &Streams::new(1, "test"), None, &|_| (), &|_| false).unwrap_err();
         let SimulationError::NotFinite { time, row, column } = error else { panic!("{error}") };
         assert!((time - 0.201).abs() < 1e-9 && (row, column) == (4, 4), "{error}");
     }
@@ -355,7 +414,7 @@ mod tests {
         let check = |noise: Noise, mean: f64, deviation: f64| {
             let model = Lansdell { noise, ..Lansdell::default() };
             let recording = Recording { size: 100, ..Recording::default() };
-            let mut lattice = Lattice::new(&Parameters { recording, model: model.clone() });
+            let mut lattice = at_rest(recording, model.clone());
             lattice.set_input(&model, &Streams::new(1, "test"), 3);
             let drawn = lattice.passive.iter().map(|g| g * 160.0 / 1000.0 - 3.0).sum::<f64>() / 1e4;
             assert!((drawn - mean).abs() <= 5.0 * deviation / 100.0 + 1e-12, "{noise:?}: {drawn}");
@@ -381,13 +440,37 @@ mod tests {
     fn a_run_reports_its_progress_and_can_be_cancelled() {
         let done = RefCell::new(vec![]);
         let keep = |fraction: f64| done.borrow_mut().push(fraction);
-        let stop = || done.borrow().len() == 3;
+        let stop = |_: &Reached| done.borrow().len() == 3;
         let recording = Recording { size: 8, frames: 9, burn_in: 1.0, ..Recording::default() };
         let parameters = Parameters { recording, model: Lansdell::default() };
-        let result = simulate(&parameters, &Streams::new(1, "test"), &keep, &stop);
+        let result = simulate(&parameters, &Streams::new(1, "test"), None, &keep, &stop);
         assert_eq!(result, Err(SimulationError::Cancelled));
         assert_eq!(done.borrow().len(), 3);
         assert!(done.borrow().windows(2).all(|pair| pair[0] < pair[1] && pair[1] < 1.0));
+    }
+
+    #[test]
+    fn a_run_that_is_broken_off_goes_on_to_the_same_bits() {
+        let recording = Recording { size: 8, frames: 9, burn_in: 1.0, ..Recording::default() };
+        let parameters = Parameters { recording, model: Lansdell::default() };
+        let run = |from: Option<Reached>, paused: &dyn Fn(&Reached) -> bool| {
+            simulate(&parameters, &Streams::new(1, "test"), from, &|_| (), paused)
+        };
+        let whole = run(None, &|_| false).unwrap();
+        for draws in [1, 2, 11, 17] {
+            let (asked, reached) = (RefCell::new(0), RefCell::new(None));
+            let paused = |at: &Reached| {
+                *asked.borrow_mut() += 1;
+                *reached.borrow_mut() = Some(at.clone());
+                *asked.borrow() == draws
+            };
+            assert_eq!(run(None, &paused), Err(SimulationError::Cancelled));
+            let reached = reached.into_inner();
+            assert_eq!(run(reached.clone(), &|_| false).unwrap(), whole, "{draws}");
+            let mut other = reached.unwrap();
+            other.frames.push(0.0);
+            assert_eq!(run(Some(other), &|_| false), Err(SimulationError::Foreign));
+        }
     }
 
     #[test]

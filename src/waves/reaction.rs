@@ -10,7 +10,7 @@ pub(super) const MILLI: f64 = 1000.0;
 const BLOCK: usize = 64;
 
 /// V in mV, R, S, and A in nM of all cells, row-major.
-pub(super) type State = [Vec<f64>; 4];
+pub type State = [Vec<f64>; 4];
 
 /// The reaction of one cell: conductances and rates in 1/s, widths as exponents of two per mV.
 #[derive(Clone, Debug)]

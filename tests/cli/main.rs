@@ -9,10 +9,14 @@ mod bench;
 
 mod cache;
 mod caching;
+mod checkpoints;
 mod commands;
 mod crashes;
+mod disks;
+mod kills;
 mod mistakes;
 mod reports;
 mod science;
 mod sharing;
 mod shipped;
+mod slots;

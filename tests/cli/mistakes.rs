@@ -322,3 +322,87 @@ stages.training.optimizer = { momentum = { rate = 0.2, momentum = 0.5 } }
     assert_eq!(ended.code, Some(2), "{}", ended.stdout);
     assert!(ended.stderr.contains("did you mean `training`?"), "{}", ended.stderr);
 }
+
+#[test]
+fn the_terms_of_a_stage_are_checked() {
+    let text = r#"[experiment]
+name = "terms"
+
+[axes]
+n = [1, 2]
+
+[stages.net]
+kind = "encoder.random"
+seed = "${n}"
+resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+retries = "twice"
+timeout = 90
+keep = "no"
+"#;
+    assert_data_eq!(
+        check(text),
+        str![[r#"
+  × a stage runs on at least 1 thread: `cpu` is 0
+    ╭─[x.toml:10:21]
+  9 │ seed = "${n}"
+ 10 │ resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+    ·                     ┬
+    ·                     ╰── here
+ 11 │ retries = "twice"
+    ╰────
+  × `memory`: `4 gigs` is no size: there is no unit `gigs`
+    ╭─[x.toml:10:33]
+  9 │ seed = "${n}"
+ 10 │ resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+    ·                                 ────┬───
+    ·                                     ╰── here
+ 11 │ retries = "twice"
+    ╰────
+  help: units: B, KiB, MiB, GiB, TiB, KB, MB, GB, TB
+  × no resource is called `gpus`
+    ╭─[x.toml:10:43]
+  9 │ seed = "${n}"
+ 10 │ resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+    ·                                           ──┬─
+    ·                                             ╰── here
+ 11 │ retries = "twice"
+    ╰────
+  help: did you mean `gpu`?
+  × `time` takes no `${…}`: it is the same for all instances
+    ╭─[x.toml:10:60]
+  9 │ seed = "${n}"
+ 10 │ resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+    ·                                                            ───┬──
+    ·                                                               ╰── here
+ 11 │ retries = "twice"
+    ╰────
+  help: write the value itself; a profile or `--set` may change it for a run
+  × `retries` is a whole number of at least 0, not a string
+    ╭─[x.toml:11:11]
+ 10 │ resources = { cpu = 0, memory = "4 gigs", gpus = 1, time = "${n}" }
+ 11 │ retries = "twice"
+    ·           ───┬───
+    ·              ╰── here
+ 12 │ timeout = 90
+    ╰────
+  × `timeout` is a duration with its units, not 90
+    ╭─[x.toml:12:11]
+ 11 │ retries = "twice"
+ 12 │ timeout = 90
+    ·           ─┬
+    ·            ╰── here
+ 13 │ keep = "no"
+    ╰────
+  help: write it as text, such as "90s", "30 min" or "1h30m"
+  × `keep` is `true` or `false`, not a string
+    ╭─[x.toml:13:8]
+ 12 │ timeout = 90
+ 13 │ keep = "no"
+    ·        ──┬─
+    ·          ╰── here
+    ╰────
+7 errors
+
+"#]]
+    );
+}

@@ -4,6 +4,11 @@
 pub mod bench;
 pub mod canvas;
 pub mod film;
+pub mod geometry;
 pub mod network;
 pub mod problem;
+pub mod searches;
 pub mod training;
+
+/// The name of the file that holds the state of a checkpoint.
+pub const STATE: &str = "state.safetensors";

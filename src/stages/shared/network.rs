@@ -15,15 +15,19 @@ use crate::nn::error::NnError;
 use crate::nn::resnet::{ResNet, ResNetConfig};
 use crate::rng::Streams;
 
-/// The device that networks run on: the first GPU if the program was built for one, else the CPU.
+/// The device that networks run on: the GPU that the stage was given, if the program was built for one, else the CPU.
 ///
-/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why.
+/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why. A stage that
+/// asks for none (`resources = { gpu = 1 }`) sees none.
 pub fn device() -> Device {
     if !cuda_is_available() {
         return Device::Cpu;
     }
     Device::new_cuda(0).unwrap_or_else(|error| {
-        tracing::warn!("networks run on the CPU, because the GPU cannot be used: {error}");
+        tracing::warn!(
+            "networks run on the CPU, because no GPU can be used: {error}; a stage is given one \
+             that asks for it: `resources = {{ gpu = 1 }}`"
+        );
         Device::Cpu
     })
 }
@@ -33,10 +37,28 @@ pub fn to_artifact(network: &ResNet) -> anyhow::Result<Encoder> {
     let about = serde_json::to_value(network.config)?;
     let mut file = TensorFile::about(about);
     for (name, tensor) in network.parameters.to_tensors()? {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        file = file.with(&name, Plain::f32(tensor.dims(), values));
+        file = file.with(&name, to_plain(&tensor)?);
     }
     Ok(Encoder { file })
+}
+
+/// Copies a tensor of candle's; what is not of 32-bit floats becomes 64-bit ones.
+pub fn to_plain(tensor: &Tensor) -> anyhow::Result<Plain> {
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::F32 {
+        return Ok(Plain::f32(tensor.dims(), flat.to_vec1()?));
+    }
+    Ok(Plain::f64(tensor.dims(), flat.to_dtype(DType::F64)?.to_vec1()?))
+}
+
+/// Copies a tensor to candle's.
+pub fn to_candle(plain: &Plain, device: &Device) -> anyhow::Result<Tensor> {
+    let shape = plain.shape.as_slice();
+    Ok(match &plain.data {
+        Data::F32(values) => Tensor::from_slice(values, shape, device)?,
+        Data::F64(values) => Tensor::from_slice(values, shape, device)?,
+        Data::U32(values) => Tensor::from_slice(values, shape, device)?,
+    })
 }
 
 /// Makes the network of an artifact.

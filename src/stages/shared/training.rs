@@ -1,9 +1,10 @@
 //! Failures of the networks, as the engine reports them.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
-use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind, Shortage};
 use crate::nn::error::NnError;
 
 /// Turns an error of the networks into a failure that says what to do.
@@ -39,6 +40,7 @@ pub fn failure(error: NnError) -> anyhow::Error {
         }
         NnError::Tensor(_) if is_out_of_memory(&message) => {
             Failure::new(FailureKind::Resource, message)
+                .for_lack_of(Shortage::Gpu)
                 .hint("the GPU is out of memory: end what else runs on it, or use smaller batches or widths")
         }
         NnError::Tensor(_) | NnError::DuplicateParameter { .. } => return error.into(),
@@ -54,6 +56,14 @@ fn is_out_of_memory(message: &str) -> bool {
 /// Breaks off once the run is interrupted.
 pub fn flow(cx: &Context<'_>) -> ControlFlow<()> {
     if cx.check_cancelled().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Says where training could go on from, and breaks off once the run is interrupted.
+pub fn pause<C: Checkpoint, S: Deref<Target = C>>(
+    cx: &Context<'_>,
+    state: impl FnOnce() -> anyhow::Result<S>,
+) -> ControlFlow<()> {
+    if cx.pause_point(state).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 #[cfg(test)]
