@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod upkeep;
 
-pub use upkeep::{Entry, entries, read_pieces, touch};
+pub use upkeep::{Access, Entry, Incoming, entries, moment, now, open, read_pieces, size, touch};
 
 use tempfile::TempDir;
 

@@ -143,6 +143,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The leases of processes that are known to be gone from this host.
+    pub(super) fn dead_leases(&self, here: &str) -> Result<Vec<PathBuf>, FileError> {
+        let all = self.root().join("leases");
+        let mut dead = Vec::new();
+        for shard in files::folders(&all)? {
+            for entry in files::entries(&all.join(&shard))? {
+                let path = all.join(&shard).join(&entry.name);
+                if look(&path).is_some_and(|(owner, _)| owner.is_gone(here)) {
+                    dead.push(path);
+                }
+            }
+        }
+        Ok(dead)
+    }
+}
+
+/// Removes a lease whose owner is gone from this host; one that has changed hands stays.
+pub(super) fn remove_dead(path: &Path, here: &str) -> Result<(), FileError> {
+    match look(path) {
+        Some((owner, _)) if owner.is_gone(here) => take_away(path, &owner),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a lease: its owner and its pulse.
 fn look(path: &Path) -> Option<(Owner, u64)> {
     let text = files::read_text(path).ok()?;
