@@ -4,6 +4,7 @@ pub mod cache;
 pub mod capacity;
 pub mod check;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod kinds;
 pub mod log;
@@ -63,6 +64,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Print what the worker of a node wrote, while it runs and afterwards
     Logs(logs::LogsArgs),
+    /// Copy the files of one result out of the cache
+    Export(export::ExportArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -100,6 +103,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
+        Command::Export(args) => export::export(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

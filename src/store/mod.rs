@@ -36,6 +36,7 @@ pub mod settled;
 pub mod stamps;
 pub mod survey;
 pub mod tiers;
+pub mod transfer;
 pub mod verify;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 pub mod gc;
 pub mod pin;
 pub mod stat;
+pub mod transfer;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,10 @@ pub enum CacheCommand {
     Pin(pin::PinArgs),
     /// Let go of what a pin keeps
     Unpin(pin::UnpinArgs),
+    /// Copy results to another cache that lacks them
+    Push(transfer::TransferArgs),
+    /// Copy results from another cache that are lacking here
+    Pull(transfer::TransferArgs),
 }
 
 /// Does something with a cache.
@@ -40,6 +45,8 @@ pub fn cache(command: &CacheCommand, cache: &CacheArgs) -> Result<(), CliError> 
         CacheCommand::Gc(args) => gc::gc(args, cache),
         CacheCommand::Pin(args) => pin::pin(args, cache),
         CacheCommand::Unpin(args) => pin::unpin(args, cache),
+        CacheCommand::Push(args) => transfer::push(args, cache),
+        CacheCommand::Pull(args) => transfer::pull(args, cache),
     }
 }
 
