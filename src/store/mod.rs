@@ -25,6 +25,7 @@ pub mod gc;
 pub mod hash;
 pub mod index;
 pub mod lease;
+pub mod pack;
 pub mod pins;
 pub mod record;
 pub mod rest;
@@ -37,6 +38,7 @@ pub mod stamps;
 pub mod survey;
 pub mod tiers;
 pub mod transfer;
+pub mod unpack;
 pub mod verify;
 
 use std::collections::BTreeMap;

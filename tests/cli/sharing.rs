@@ -159,3 +159,108 @@ fn a_result_is_exported_and_nothing_is_overwritten_unasked() {
     assert!(ended.stderr.contains("put aside in quarantine/"), "{}", ended.stderr);
     assert!(!bench.path("out").exists());
 }
+
+/// A network probed, and a table of the whole training.
+const PROBE: &str = r#"
+[experiment]
+name = "probe"
+[axes]
+width = [2, 4]
+[stages.digits]
+kind = "images.table"
+path = "data/t.csv"
+height = 2
+width = 2
+test_fraction = 0.5
+[stages.net]
+kind = "encoder.random"
+width = "${width}"
+channels = 1
+[stages.probe]
+kind = "probe.linear"
+encoder = "@net"
+images = "@digits"
+epochs = 3
+batch = 4
+[tables.history]
+from = "probe.history"
+rows = ["width"]
+values = { loss = "mean" }
+[tables.accuracy]
+from = "probe"
+rows = ["width"]
+values = { accuracy = "mean" }
+"#;
+
+fn probe() -> Bench {
+    let bench = Bench::new(PROBE);
+    let rows: Vec<String> =
+        (0..16).map(|i| format!("{},{},9,200,{}\n", 16 * i, 255 - 9 * i, i % 2)).collect();
+    bench.write("data/t.csv", &rows.concat());
+    bench
+}
+
+fn tar(bench: &Bench, arguments: &[&str]) {
+    let mut tar = std::process::Command::new("tar");
+    assert!(tar.args(arguments).current_dir(bench.path("")).status().unwrap().success());
+}
+
+#[test]
+fn a_pack_is_checked_elsewhere_and_makes_the_same_tables() {
+    let bench = probe();
+    let pack =
+        |more: &[&str]| bench.run(&[&["cache", "pack", "paper.tar", "x.toml"], more].concat());
+    let ended = pack(&[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("probe lacks 5 of 5 results"), "{}", ended.stderr);
+    assert_eq!(bench.counts(&[]), (5, 0));
+    let ended = pack(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("`--data` packs them too"), "{}", ended.stdout);
+    let first = fs::read(bench.path("paper.tar")).unwrap();
+    assert_eq!(pack(&["--data"]).code, Some(0));
+    let with_data = fs::read(bench.path("paper.tar")).unwrap();
+    assert_ne!(with_data, first);
+    assert_eq!(pack(&["--data"]).code, Some(0));
+    assert_eq!(fs::read(bench.path("paper.tar")).unwrap(), with_data, "the same each time");
+    let ended = bench.run(&["cache", "verify", "paper.tar"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("all sound"), "{}", ended.stdout);
+
+    // Elsewhere: what is unpacked is a cache with reports beside it, and nothing is left to compute.
+    let there = Bench::new("");
+    fs::copy(bench.path("paper.tar"), there.path("paper.tar")).unwrap();
+    fs::create_dir(there.path("paper")).unwrap();
+    tar(&there, &["-xf", "paper.tar", "-C", "paper"]);
+    let table = |at: &Bench, arguments: &[&str]| {
+        let ended = at.run(&[&["table"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    let unpacked = ["paper/x.toml", "--cache", "paper"];
+    assert_eq!(table(&there, &unpacked), table(&bench, &["x.toml"]));
+    let ended = there.run(&[&["run"], &unpacked[..]].concat());
+    assert_eq!((ended.code, ended.counts()), (Some(0), (0, 5)), "{}", ended.stderr);
+    let index = |at: &Bench, folder: &str| at.read(&format!("{folder}reports/probe/accuracy.csv"));
+    assert_eq!(index(&there, "paper/"), index(&bench, ""));
+    assert_eq!(there.run(&["cache", "verify", "--cache", "paper"]).code, Some(0));
+    let ended = there.run(&["cache", "gc", "--keep-runs", "0", "--yes", "--cache", "paper"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(table(&there, &unpacked), table(&bench, &["x.toml"]), "its pin keeps it");
+    // It holds what the tables read, and no network.
+    assert_eq!(there.objects("paper").len(), 2);
+    assert!(bench.objects("cache").len() > 2);
+    assert_eq!(pack(&["--all"]).code, Some(0));
+    assert!(fs::metadata(bench.path("paper.tar")).unwrap().len() > with_data.len() as u64);
+
+    // A bit of a report flips.
+    let at = with_data.windows(14).position(|w| w == b"width,accuracy").unwrap();
+    let mut flipped = with_data.clone();
+    flipped[at] ^= 1;
+    fs::write(there.path("paper.tar"), flipped).unwrap();
+    let ended = there.run(&["cache", "verify", "paper.tar"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("reports/probe/accuracy.csv is damaged"), "{}", ended.stderr);
+    fs::write(there.path("paper.tar"), "no archive").unwrap();
+    assert_eq!(there.run(&["cache", "verify", "paper.tar"]).code, Some(1));
+}

@@ -1,6 +1,7 @@
 //! `wavecrest cache`: the results themselves, kept whole, small and shared.
 
 pub mod gc;
+pub mod pack;
 pub mod pin;
 pub mod stat;
 pub mod transfer;
@@ -35,6 +36,8 @@ pub enum CacheCommand {
     Push(transfer::TransferArgs),
     /// Copy results from another cache that are lacking here
     Pull(transfer::TransferArgs),
+    /// Write one archive with what the reports of an experiment are made of; `verify` checks it elsewhere
+    Pack(pack::PackArgs),
 }
 
 /// Does something with a cache.
@@ -47,6 +50,7 @@ pub fn cache(command: &CacheCommand, cache: &CacheArgs) -> Result<(), CliError> 
         CacheCommand::Unpin(args) => pin::unpin(args, cache),
         CacheCommand::Push(args) => transfer::push(args, cache),
         CacheCommand::Pull(args) => transfer::pull(args, cache),
+        CacheCommand::Pack(args) => pack::pack(args, cache),
     }
 }
 
