@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod check;
+pub mod differences;
 pub mod error;
 pub mod graph;
 pub mod kinds;
@@ -11,6 +12,7 @@ pub mod logs;
 pub mod page;
 pub mod plan;
 pub mod reports;
+pub mod reproduce;
 pub mod run;
 pub mod schema;
 pub mod settled;
@@ -63,6 +65,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Print what the worker of a node wrote, while it runs and afterwards
     Logs(logs::LogsArgs),
+    /// Compute one result again aside, and say in what it differs
+    Reproduce(reproduce::ReproduceArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -100,6 +104,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
+        Command::Reproduce(args) => reproduce::reproduce(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

@@ -68,6 +68,8 @@ fn is_precious(batch: &[Finished]) -> bool {
 fn commit(store: &Store, held: &Held, mut batch: Vec<Finished>, reports: &Reports) {
     for finished in &mut batch {
         finished.record.log = keep_log(store, finished);
+        // Before the sync, so that it is never written to the disk.
+        drop(files::remove(&finished.log));
     }
     let records: Vec<&Record> = batch.iter().map(|finished| &finished.record).collect();
     // A run that was taken for dead has lost its lease, and another computes the node.
@@ -81,9 +83,6 @@ fn commit(store: &Store, held: &Held, mut batch: Vec<Finished>, reports: &Report
     };
     for (finished, outcome) in batch.into_iter().zip(outcomes) {
         held.give_back(&finished.record.key);
-        if outcome.is_ok() {
-            drop(files::remove(&finished.log));
-        }
         let seconds = finished.record.provenance.seconds;
         let metrics = finished.record.metrics.into_iter().collect();
         let report = Report::Committed { outcome, seconds, metrics };

@@ -26,6 +26,7 @@ pub mod index;
 pub mod lease;
 pub mod pins;
 pub mod record;
+mod release;
 pub mod runs;
 pub mod scratch;
 pub mod sealed;
