@@ -8,6 +8,7 @@
 mod bench;
 
 mod caching;
+mod checkpoints;
 mod commands;
 mod crashes;
 mod mistakes;
