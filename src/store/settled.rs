@@ -118,13 +118,16 @@ impl Store {
         there.then_some(settled)
     }
 
-    /// Whether files of the store are there, named by hashes that are sorted.
+    /// Whether files of the store are there, or of those below, named by hashes that are sorted.
     fn are_there(&self, folder: &str, ending: &str, hashes: &[Hash]) -> bool {
         let shards: Vec<&[Hash]> =
             hashes.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]).collect();
         shards.par_iter().all(|shard| {
             let names: Vec<String> = shard.iter().map(|hash| hash.to_hex() + ending).collect();
-            files::are_there(&self.root().join(folder).join(&names[0][..2]), &names)
+            let place = |store: &Self| store.root().join(folder).join(&names[0][..2]);
+            let below = |name: &String| self.tiers().any(|store| place(store).join(name).exists());
+            files::are_there(&place(self), &names)
+                || !self.lower.is_empty() && names.iter().all(below)
         })
     }
 }

@@ -82,6 +82,7 @@ impl Store {
         }
     }
 
+    /// Whether there is a record of a key; what it says is not looked at.
     pub(super) fn has_record(&self, key: &Hash) -> bool {
         self.tiers().any(|tier| tier.has_record_here(key))
     }
