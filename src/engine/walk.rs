@@ -11,7 +11,7 @@ use super::commits::{Finished, Order, Orders};
 use super::event::{Event, Watcher};
 use super::execute::Produced;
 use super::executor::{Executor, Handle, Report, Reports};
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
 use super::leases::{Awaited, Held};
 use super::resources::Estimate;
@@ -353,7 +353,14 @@ impl Walk<'_> {
 }
 
 pub(super) fn failed(error: FileError) -> Failure {
-    Failure::from_error(error.into())
+    let refused = error.is_refused();
+    let failure = Failure::from_error(error.into());
+    if !refused {
+        return failure;
+    }
+    let hint = "the cache cannot be written to: name another with --cache, and take results from this one with \
+                --cache-from";
+    Failure { kind: FailureKind::Resource, ..failure }.hint(hint)
 }
 
 /// A record that only a later version of the program can read: neither used nor replaced.
