@@ -1,7 +1,7 @@
 //! The cost of the engine beside that of `ninja` and of `b3sum`, measured in one run on one graph, a line a figure.
 //!
-//! `cargo bench --bench engine -- [--large] [FIGURE…]`; the figures are `cold`, `no-op`, `change`, `memory`, `files` and
-//! `hashing`, all of them where none is named. `--large` adds the memory at 100,000 nodes. A tool that is not installed
+//! `cargo bench --bench engine -- [--large] [FIGURE…]`; the figures are `overhead`, `cold`, `no-op`, `change`, `memory`,
+//! `files` and `hashing`, all of them where none is named. `--large` adds the memory at 100,000 nodes. A tool that is not installed
 //! is left out, and the line says so. Figures are to be taken on an idle machine.
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 #![expect(clippy::disallowed_methods, reason = "makes the files that it needs")]
@@ -9,6 +9,7 @@
 mod graph;
 mod hashing;
 mod measure;
+mod overhead;
 mod site;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use graph::{End, Graph};
 use measure::{installed, peak_memory};
 use site::{Site, Times, command};
 
-const FIGURES: [&str; 6] = ["cold", "no-op", "change", "memory", "files", "hashing"];
+const FIGURES: [&str; 7] = ["overhead", "cold", "no-op", "change", "memory", "files", "hashing"];
 
 fn main() -> Result<()> {
     let (mut wanted, mut large) = (Vec::new(), false);
@@ -36,6 +37,9 @@ fn main() -> Result<()> {
     }
     let wants = |figure: &str| wanted.is_empty() || wanted.iter().any(|name| name == figure);
     let mut bench = Bench { ninja: installed("ninja")?, sites: BTreeMap::new() };
+    if wants("overhead") {
+        overhead::print()?;
+    }
     if wants("cold") {
         bench.site(SMALL)?;
     }
@@ -124,7 +128,7 @@ impl Bench {
             match entry.file_name().to_str() {
                 Some("runs") => runs = files_below(&entry.path())?,
                 // What the store keeps once, not a result.
-                Some("index" | "leases" | "locks") => (),
+                Some("index" | "leases" | "settled" | "sets" | "stamps") => (),
                 _ => results += files_below(&entry.path())?,
             }
         }

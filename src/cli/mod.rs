@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod check;
+pub mod differences;
 pub mod error;
 pub mod export;
 pub mod graph;
@@ -12,6 +13,7 @@ pub mod logs;
 pub mod page;
 pub mod plan;
 pub mod reports;
+pub mod reproduce;
 pub mod run;
 pub mod schema;
 pub mod settled;
@@ -66,6 +68,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Copy the files of one result out of the cache
     Export(export::ExportArgs),
+    /// Compute one result again aside, and say in what it differs
+    Reproduce(reproduce::ReproduceArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -104,6 +108,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
         Command::Export(args) => export::export(&args, cache),
+        Command::Reproduce(args) => reproduce::reproduce(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

@@ -21,6 +21,7 @@ use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
 use crate::spec::experiment::Overlays;
+use crate::spec::quantity;
 use crate::store::lease::{Owner, PATIENCE};
 use crate::store::runs::{Outcome, Run};
 use crate::store::settled::Settled;
@@ -40,6 +41,10 @@ pub struct RunArgs {
     /// [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     checkpoint_every: Option<Duration>,
+    /// The run will be ended from outside after so long, such as 4h: long stages save a checkpoint shortly before
+    /// [default: what Slurm says, inside a job]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    deadline: Option<Duration>,
     /// Seconds after which another run that shows no sign of life is taken for dead; for tests
     #[arg(long, hide = true)]
     patience: Option<f64>,
@@ -71,7 +76,8 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let capacity = args.capacity.of(&machine)?;
     refuse_unmeetable(&plan, &sources, &workspace.store, &capacity)?;
     let mut run = begin(args, &plan.experiment.name);
-    note(&workspace, &run);
+    // Said once, at the end, where it cannot be written.
+    drop(workspace.store.write_run(&run));
     let compute = || {
         let given = (machine.clone(), capacity.clone());
         compute(args, &plan, &workspace, (&run, &repository), given)
@@ -170,10 +176,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|_| "expected a number of at least 0".to_owned())
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let read = quantity::duration(text);
+    read.map_err(|misread| format!("{}\n  hint: {}", misread.message, misread.hint))
+}
+
+/// How long the job of a batch system that this run is in still has.
+#[expect(clippy::disallowed_methods, reason = "how long there is no part of any result")]
+fn end_of_job() -> Option<Duration> {
+    let end: u64 = std::env::var("SLURM_JOB_END_TIME").ok()?.parse().ok()?;
+    let now = Timestamp::now().as_second();
+    Some(Duration::from_secs(end.saturating_sub(u64::try_from(now).ok()?)))
+}
+
 /// When running nodes save checkpoints: by time, and on SIGUSR1.
 fn checkpointing(args: &RunArgs) -> Result<Checkpointing, CliError> {
     let every = args.checkpoint_every.unwrap_or(EVERY);
-    let checkpointing = Checkpointing { every, ..Checkpointing::default() };
+    let deadline = args.deadline.or_else(end_of_job).and_then(|d| Instant::now().checked_add(d));
+    let checkpointing = Checkpointing { every, deadline, ..Checkpointing::default() };
     signal_hook::flag::register(SIGUSR1, Arc::clone(&checkpointing.asked))
         .map_err(|e| CliError::Failed(format!("cannot watch for signals: {e}")))?;
     Ok(checkpointing)

@@ -70,7 +70,14 @@ fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
     let binary = from.binary.map_or("unknown".to_owned(), |hash| hash.short());
     let commit = words::commit(from.commit.as_deref(), from.dirty);
     text += &format!("  by        wavecrest {} (binary {binary}), commit {commit}\n", from.program);
-    text += &format!("  run       {} as {}\n", from.run, from.node);
+    let mut machine = vec![from.cpu.clone()];
+    machine.extend(from.gpus.iter().cloned());
+    machine.extend(from.driver.iter().map(|driver| format!("driver {driver}")));
+    text += &format!("  machine   {}\n", machine.join(", "));
+    let attempt =
+        if from.attempt > 1 { format!(", attempt {}", from.attempt) } else { String::new() };
+    text += &format!("  run       {} as {}{attempt}\n", from.run, from.node);
+    text += &format!("  equality  {}\n", from.determinism);
     text += "parameters\n";
     for (name, value) in record.parameters.as_object().into_iter().flatten() {
         text += &format!("  {name} = {}\n", parameter(value));

@@ -102,6 +102,15 @@ pub fn lacking(
 }
 
 impl Attempt {
+    /// The models of the GPUs that it was given.
+    fn gpus(&self, options: &Options) -> Vec<String> {
+        let model = |ordinal: usize| {
+            let gpu = options.machine.gpus.iter().find(|gpu| gpu.ordinal == ordinal);
+            gpu.map_or_else(|| format!("GPU {ordinal}"), |gpu| gpu.name.clone())
+        };
+        self.slot.gpus.iter().map(|(ordinal, _)| model(*ordinal)).collect()
+    }
+
     /// The record of what the worker left.
     pub fn record(
         &self,
@@ -130,6 +139,9 @@ impl Attempt {
                 peak_memory: produced.peak_memory,
                 threads: self.slot.threads,
                 host: options.owner.host.clone(),
+                cpu: options.machine.cpu.clone(),
+                driver: options.machine.driver.clone().filter(|_| !self.slot.gpus.is_empty()),
+                gpus: self.gpus(options),
                 determinism: node.kind.determinism.name().to_owned(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 binary: *BINARY,

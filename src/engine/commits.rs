@@ -8,6 +8,7 @@ use super::executor::{Report, Reports};
 use super::failure::Failure;
 use super::graph::NodeId;
 use super::leases::Held;
+use super::walk::failed;
 use crate::store::record::Log;
 use crate::store::{FileRecord, Record, Store, files};
 
@@ -34,8 +35,10 @@ pub enum Order {
 /// Where results go to be committed.
 pub type Orders = Sender<Order>;
 
-/// The longest that a result waits for others.
+/// The longest that a result waits for others, however slow the disk is.
 const GATHER: Duration = Duration::from_millis(100);
+/// A result waits for others so many times as long as the last batch took: on a fast disk it hardly waits.
+const SHARE: u32 = 2;
 /// The most results in a batch.
 const BATCH: usize = 64;
 /// A result that took longer, in seconds, does not wait at all.
@@ -46,10 +49,11 @@ const SHORT: u64 = 16 << 10;
 /// Commits what comes until the other end of `orders` is dropped; each result is answered by one
 /// [`Report::Committed`].
 pub fn serve(store: &Store, held: &Held, orders: &Receiver<Order>, reports: &Reports) {
+    let mut took = Duration::ZERO;
     while let Ok(first) = orders.recv() {
         let Order::Commit(first) = first else { continue };
         let mut batch = vec![*first];
-        let until = Instant::now() + GATHER;
+        let until = Instant::now() + GATHER.min(took * SHARE);
         while batch.len() < BATCH && !is_precious(&batch) {
             match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Order::Commit(next)) => batch.push(*next),
@@ -57,7 +61,9 @@ pub fn serve(store: &Store, held: &Held, orders: &Receiver<Order>, reports: &Rep
                 | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        let since = Instant::now();
         commit(store, held, batch, reports);
+        took = since.elapsed();
     }
 }
 
@@ -68,6 +74,8 @@ fn is_precious(batch: &[Finished]) -> bool {
 fn commit(store: &Store, held: &Held, mut batch: Vec<Finished>, reports: &Reports) {
     for finished in &mut batch {
         finished.record.log = keep_log(store, finished);
+        // Before the sync, so that it is never written to the disk.
+        drop(files::remove(&finished.log));
     }
     let records: Vec<&Record> = batch.iter().map(|finished| &finished.record).collect();
     // A run that was taken for dead has lost its lease, and another computes the node.
@@ -81,19 +89,12 @@ fn commit(store: &Store, held: &Held, mut batch: Vec<Finished>, reports: &Report
     };
     for (finished, outcome) in batch.into_iter().zip(outcomes) {
         held.give_back(&finished.record.key);
-        if outcome.is_ok() {
-            drop(files::remove(&finished.log));
-        }
         let seconds = finished.record.provenance.seconds;
         let metrics = finished.record.metrics.into_iter().collect();
         let report = Report::Committed { outcome, seconds, metrics };
         // A run that is gone has nothing left to hear.
         drop(reports.send((finished.node, report)));
     }
-}
-
-fn failed(error: files::FileError) -> Failure {
-    Failure::from_error(error.into())
 }
 
 /// Takes the log out of its file: into the record where it is short, else into an object.

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::checkpoint::{Asked, Keeper};
 use super::context::{Bound, Context, ProgressSink, output_folder};
+use super::desk::Desk;
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
 use super::parameter::PATH;
@@ -100,10 +101,10 @@ fn compute(
     anyhow::ensure!(damaged.is_empty(), Failure::damaged(damaged));
     let stage = (kind.revive)(job.parameters.clone())?;
     let declared = stage.outputs();
-    let desk = Desk::new(&job.scratch, &declared)?;
+    let desk = Desk::at(&job.scratch, &declared)?;
     let checkpoints = Checkpoints::new(&job.checkpoint, Maker::this(&job.kind, job.version));
     let keeper = Keeper::new(checkpoints, job.checkpoint_every, job.deadline);
-    let mut cx = Context::new(&job.inputs, &desk.folder, sink, asked).keeping(keeper);
+    let mut cx = Context::new(&job.inputs, desk.folder(), sink, asked).keeping(keeper);
     stage.run(&mut cx)?;
     cx.check_cancelled()?;
     let left = cx.finish();
@@ -112,33 +113,10 @@ fn compute(
     check_unchanged(&job.parameters, &mut |path| stamps.data(path))?;
     let mut outputs = BTreeMap::new();
     for (name, kind) in &left.saved {
-        let artifact = store.take_folder(&output_folder(&desk.folder, name), kind)?;
+        let artifact = store.take_folder(&output_folder(desk.folder(), name), kind)?;
         outputs.insert(name.clone(), artifact);
     }
     Ok(Produced { outputs, metrics: left.metrics, peak_memory: peak_memory() })
-}
-
-/// The folders of one node: its own, and one for each output. Gone when this is dropped.
-struct Desk {
-    folder: PathBuf,
-    outputs: Vec<PathBuf>,
-}
-
-impl Desk {
-    fn new(scratch: &Path, declared: &Outputs) -> Result<Self, FileError> {
-        let folder = files::make_new_folder(scratch)?;
-        let outputs = declared.types.keys().map(|name| output_folder(&folder, name)).collect();
-        Ok(Self { folder, outputs })
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        for folder in self.outputs.iter().chain([&self.folder]) {
-            // What cannot be removed now goes with the working folder of the run.
-            drop(files::remove_folder(folder));
-        }
-    }
 }
 
 fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {

@@ -61,6 +61,11 @@ impl Graph {
         self.inner.add_node(node)
     }
 
+    /// Has the files of a node kept, whatever was asked for.
+    pub fn keep(&mut self, id: NodeId) {
+        self.inner[id].keep = true;
+    }
+
     /// Adds an input of `to`.
     pub fn link(&mut self, from: NodeId, to: NodeId, link: Link) {
         self.inner.add_edge(from, to, link);

@@ -7,6 +7,7 @@ pub mod attempt;
 pub mod checkpoint;
 pub mod commits;
 pub mod context;
+pub mod desk;
 pub mod event;
 pub mod execute;
 pub mod executor;

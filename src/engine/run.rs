@@ -1,6 +1,6 @@
 //! A run: the graph walked, each node computed once, every result committed as it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -101,7 +101,7 @@ pub fn run(
         resting: Vec::new(),
         failed_attempts: BTreeMap::new(),
         winding_down: false,
-        committing: 0,
+        committing: BTreeSet::new(),
         keys: vec![None; graph.len()],
         by_key: BTreeMap::new(),
         again: BTreeMap::new(),

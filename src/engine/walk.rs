@@ -1,6 +1,6 @@
 //! The walk through the graph: who computes each node, and what its end sets free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, LazyLock, Once};
 use std::thread;
@@ -11,7 +11,7 @@ use super::commits::{Finished, Order, Orders};
 use super::event::{Event, Watcher};
 use super::execute::Produced;
 use super::executor::{Executor, Handle, Report, Reports};
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
 use super::leases::{Awaited, Held};
 use super::resources::Estimate;
@@ -40,7 +40,7 @@ pub(super) struct Walk<'a> {
     /// How often each node failed in this run.
     pub(super) failed_attempts: BTreeMap<NodeId, u32>,
     /// Results whose records are not written yet.
-    pub(super) committing: usize,
+    pub(super) committing: BTreeSet<NodeId>,
     /// The key of every node whose inputs are known; indexed as the graph is.
     pub(super) keys: Vec<Option<Hash>>,
     /// Nodes by key while one of them runs: the others take its result.
@@ -72,7 +72,7 @@ enum Admission {
 
 impl Walk<'_> {
     pub(super) fn is_over(&self) -> bool {
-        let at_work = self.running.len() + self.resting.len() + self.committing;
+        let at_work = self.running.len() + self.resting.len() + self.committing.len();
         at_work == 0 && self.awaited.is_empty()
     }
 
@@ -145,7 +145,37 @@ impl Walk<'_> {
         self.results.records[id.index()] = Some(result);
         self.results.cached += 1;
         (self.watcher)(&Event::Cached(id));
-        self.schedule.done(id)
+        let freed = self.schedule.done(id);
+        self.release_around(id);
+        freed
+    }
+
+    /// Lets go of the files of results that are not to be kept, now that a node is done that read them.
+    fn release_around(&mut self, id: NodeId) {
+        let around = self.graph.dependencies(id).into_iter().chain([id]);
+        let loose: Vec<NodeId> = around.filter(|id| !self.graph.node(*id).keep).collect();
+        for id in loose.into_iter().filter(|id| self.is_used_up(*id)).collect::<Vec<_>>() {
+            let key = self.key(id);
+            let whole = |result: &&Arc<Summary>| result.key != key && !result.dropped;
+            let files = |hash: &Hash| {
+                let others = self.results.records.iter().flatten().filter(whole);
+                others.flat_map(|result| result.files()).any(|file| file.hash == *hash)
+            };
+            // What cannot be removed only takes room.
+            if let Ok(Some(result)) = self.store.release(&key, &files) {
+                self.results.records[id.index()] = Some(Arc::new(result));
+            }
+        }
+    }
+
+    /// Whether a result is recorded that has its files, and so is that of every node that reads them.
+    fn is_used_up(&self, id: NodeId) -> bool {
+        let recorded =
+            |id: NodeId| self.schedule.state(id) == State::Done && !self.committing.contains(&id);
+        let result = self.results.records[id.index()].as_ref();
+        result.is_some_and(|result| !result.dropped)
+            && recorded(id)
+            && self.graph.dependents(id).into_iter().all(recorded)
     }
 
     pub(super) fn start_ready(&mut self) {
@@ -161,7 +191,7 @@ impl Walk<'_> {
                 Err(failure) => self.fail(id, failure),
             }
         }
-        if self.running.is_empty() && self.committing > 0 {
+        if self.running.is_empty() && !self.committing.is_empty() {
             // Gone only when the walk is.
             drop(self.orders.send(Order::Flush));
         }
@@ -271,7 +301,7 @@ impl Walk<'_> {
                 let record = attempt.record((self.graph, self.options), (id, key), produced);
                 let result = Arc::new(record.summary());
                 let finished = Finished { node: id, record, log: attempt.log };
-                self.committing += 1;
+                self.committing.insert(id);
                 self.orders
                     .send(Order::Commit(Box::new(finished)))
                     .expect("commits are served as long as the walk lasts");
@@ -300,13 +330,14 @@ impl Walk<'_> {
         seconds: f64,
         metrics: Vec<(String, f64)>,
     ) {
-        self.committing -= 1;
+        self.committing.remove(&id);
         match outcome {
             Ok(true) => {
                 self.results.computed += 1;
                 // One that cannot be removed is of no value, and does no harm.
                 drop(self.store.forget_checkpoints(&self.key(id)));
                 (self.watcher)(&Event::Computed { node: id, seconds, metrics });
+                self.release_around(id);
             }
             // Another run, which took this one for dead, writes the record: what was computed counts all the same.
             Ok(false) => {
@@ -322,7 +353,14 @@ impl Walk<'_> {
 }
 
 pub(super) fn failed(error: FileError) -> Failure {
-    Failure::from_error(error.into())
+    let refused = error.is_refused();
+    let failure = Failure::from_error(error.into());
+    if !refused {
+        return failure;
+    }
+    let hint = "the cache cannot be written to: name another with --cache, and take results from this one with \
+                --cache-from";
+    Failure { kind: FailureKind::Resource, ..failure }.hint(hint)
 }
 
 /// A record that only a later version of the program can read: neither used nor replaced.

@@ -87,12 +87,23 @@ pub fn build(
         builder.instances(stage, errors);
     }
     builder.link(errors);
-    let Builder { graph, written, hashes, .. } = builder;
+    let Builder { mut graph, written, hashes, .. } = builder;
     let data = hashes.found();
 
     let tables = reports::tables(&experiment, &graph, errors);
     let figures = reports::figures(&experiment, &graph, errors);
+    keep_what_reports_read(&mut graph, &tables, &figures);
     errors.is_empty().then_some(Plan { experiment, graph, data, tables, figures, written })
+}
+
+/// Has outputs kept that tables or figures read: they are evaluated again whenever they are changed.
+fn keep_what_reports_read(graph: &mut Graph, tables: &[TableEntry], figures: &[FigureEntry]) {
+    let read = tables.iter().map(|table| &table.from);
+    let read = read.chain(figures.iter().flat_map(|figure| &figure.from));
+    for from in read.filter(|from| from.output.is_some()) {
+        let instances: Vec<NodeId> = graph.instances(&from.stage).collect();
+        instances.into_iter().for_each(|id| graph.keep(id));
+    }
 }
 
 /// The place of every stage among all, by its name.

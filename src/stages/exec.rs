@@ -134,8 +134,8 @@ impl Stage for Exec {
         for (name, input) in &self.inputs {
             // Beside the folder in which the program runs, as the outputs are.
             let place = output_folder(cx.scratch(), &format!("in.{name}"));
+            laid_out.push(&place);
             paths.insert(format!("inputs.{name}"), lay_out(&cx.load(input)?, &place)?);
-            laid_out.push(place);
         }
         for (name, kind) in &self.outputs {
             let path = cx.output_folder(name)?.join(kind.file());
@@ -260,15 +260,16 @@ fn fill(word: &str, path: &dyn Fn(&str) -> Option<PathBuf>) -> Result<String, St
 struct Clearing(Vec<PathBuf>);
 
 impl Clearing {
-    fn push(&mut self, folder: PathBuf) {
-        self.0.push(folder);
+    fn push(&mut self, folder: &Path) {
+        self.0.push(folder.to_path_buf());
     }
 }
 
 impl Drop for Clearing {
     fn drop(&mut self) {
         // What cannot be removed now goes with the working folder of the run.
-        self.0.iter().for_each(|folder| drop(files::remove_folder(folder)));
+        let there = self.0.iter().filter(|folder| folder.is_dir());
+        there.for_each(|folder| drop(files::remove_folder(folder)));
     }
 }
 

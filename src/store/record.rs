@@ -204,6 +204,14 @@ pub struct Provenance {
     pub threads: usize,
     /// The machine.
     pub host: String,
+    /// The model of its processor.
+    pub cpu: String,
+    /// The GPUs that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// The version of their driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
     /// How equal two runs of the kind are: `bit`, `machine` or `external`.
     pub determinism: String,
     /// The version of this program.
@@ -248,6 +256,9 @@ pub(crate) mod tests {
                 peak_memory: None,
                 threads: 1,
                 host: "h".into(),
+                cpu: "c".into(),
+                gpus: Vec::new(),
+                driver: None,
                 determinism: "bit".into(),
                 program: "0".into(),
                 binary: None,

@@ -83,15 +83,11 @@ fn training(bench: &Bench, more: &[&str]) -> Child {
     let runs = || within(std::slice::from_ref(&before));
     let known = runs();
     let child = bench.start(&[&["run", "x.toml", "--cache", "broken"], more].concat());
-    let since = Instant::now();
-    loop {
+    await_true(bench, &|| {
         let new: Vec<PathBuf> = runs().into_iter().filter(|run| !known.contains(run)).collect();
-        if within(&new).iter().any(|path| path.to_str().unwrap().contains("/encoder-")) {
-            return child;
-        }
-        assert!(since.elapsed() < Duration::from_mins(1), "the training never began");
-        thread::sleep(Duration::from_millis(5));
-    }
+        within(&new).iter().any(|path| path.to_str().unwrap().contains("/encoder-"))
+    });
+    child
 }
 
 /// Waits until something is so, or fails after a while.

@@ -45,11 +45,27 @@ outputs = {{ o = "file" }}
     bench
 }
 
-/// Starts a run and waits until the slow stage is under way.
+/// Starts a run and waits until the slow stage is under way, and the one before it recorded.
 fn under_way(bench: &Bench) -> Child {
     let child = bench.start(&["run", "x.toml"]);
     await_file(&bench.path("begun"));
+    await_records(bench, 1);
     child
+}
+
+/// Waits until so many results are recorded.
+fn await_records(bench: &Bench, count: usize) {
+    let since = Instant::now();
+    let recorded = || {
+        let shards = fs::read_dir(bench.path("cache/v1/nodes")).into_iter().flatten();
+        let files = shards.flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap());
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".json")).count()
+    };
+    while recorded() < count {
+        assert!(since.elapsed() < Duration::from_mins(1), "no record came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -232,6 +248,7 @@ fn a_run_that_stood_still_too_long_commits_nothing() {
     let patient = ["run", "x.toml", "--patience", "1"];
     let first = bench.start(&patient);
     await_file(&bench.path("begun"));
+    await_records(&bench, 1);
     signal("-STOP", &first);
     fs::remove_file(bench.path("begun")).unwrap();
     let second = bench.start(&patient);

@@ -20,3 +20,4 @@ mod science;
 mod sharing;
 mod shipped;
 mod slots;
+mod trust;
