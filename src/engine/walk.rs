@@ -60,6 +60,9 @@ pub(super) struct Running {
     pub(super) late: Option<Instant>,
 }
 
+/// So many of the newest results tell what the stages take.
+const ENOUGH: usize = 2000;
+
 /// Who computes a node that is ready.
 enum Admission {
     /// This run; the lease is held.
@@ -82,7 +85,7 @@ impl Walk<'_> {
             return;
         }
         let mut known: BTreeMap<(String, String), (f64, f64, Option<u64>)> = BTreeMap::new();
-        for result in self.store.results() {
+        for result in self.store.latest_results(ENOUGH) {
             let from = &result.provenance;
             let entry = known.entry((result.kind.clone(), from.stage().to_owned())).or_default();
             *entry = (entry.0 + 1.0, entry.1 + from.seconds, entry.2.max(from.peak_memory));
