@@ -1,6 +1,8 @@
 //! What is wrong with an experiment: all of it, each thing with its place and a hint.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
@@ -47,7 +49,12 @@ impl Diagnostic {
 
 /// All the mistakes found, in the order of the text and each once.
 #[derive(Debug, Default)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    all: Vec<Diagnostic>,
+    /// Which of them are about a value: a generated experiment may have thousands, and each is looked for among those
+    /// of its own value.
+    at: BTreeMap<Option<Origin>, Vec<usize>>,
+}
 
 impl Diagnostics {
     /// Adds what the deserializer says of a value; `otherwise` is where it lies if that is not known.
@@ -57,19 +64,21 @@ impl Diagnostics {
 
     /// Adds a mistake, unless the same one stands already (a sweep meets it once an instance).
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if !self.0.contains(&diagnostic) {
-            self.0.push(diagnostic);
+        let same = self.at.entry(diagnostic.origin).or_default();
+        if !same.iter().any(|index| self.all[*index] == diagnostic) {
+            same.push(self.all.len());
+            self.all.push(diagnostic);
         }
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// How many things are wrong.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Writes every mistake with its source line underlined, and a last line that counts them.
@@ -77,14 +86,14 @@ impl Diagnostics {
         let theme =
             if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
-        let mut sorted: Vec<&Diagnostic> = self.0.iter().collect();
+        let mut sorted: Vec<&Diagnostic> = self.all.iter().collect();
         sorted.sort_by_key(|d| d.origin.map(|origin| sources.position(origin)));
         let mut out = String::new();
         for diagnostic in sorted {
             let report = Located::new(diagnostic, sources);
             handler.render_report(&mut out, &report).expect("a string takes every write");
         }
-        let count = self.0.len();
+        let count = self.all.len();
         out + &format!("{count} error{}\n", if count == 1 { "" } else { "s" })
     }
 }
@@ -92,7 +101,7 @@ impl Diagnostics {
 /// A diagnostic with its text at hand, as miette wants it.
 struct Located<'a> {
     diagnostic: &'a Diagnostic,
-    source: Option<NamedSource<String>>,
+    source: Option<NamedSource<Arc<String>>>,
     label: Option<LabeledSpan>,
 }
 
@@ -102,7 +111,7 @@ impl<'a> Located<'a> {
         let label = place.as_ref().map(|(_, span)| {
             LabeledSpan::new_primary_with_span(Some("here".to_owned()), span.clone())
         });
-        let source = place.map(|(text, _)| NamedSource::new(&text.name, text.text.clone()));
+        let source = place.map(|(text, _)| NamedSource::new(&text.name, Arc::clone(&text.text)));
         Self { diagnostic, source, label }
     }
 }

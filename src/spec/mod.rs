@@ -9,6 +9,9 @@ pub mod deserialize;
 pub mod diagnostic;
 pub mod experiment;
 pub mod layers;
+pub mod plain;
+#[cfg(test)]
+mod plain_tests;
 pub mod source;
 pub mod suggest;
 pub mod value;
