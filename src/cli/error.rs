@@ -51,6 +51,15 @@ impl From<crate::store::NewerFormat> for CliError {
     }
 }
 
+impl From<crate::store::StoreError> for CliError {
+    fn from(error: crate::store::StoreError) -> Self {
+        match error {
+            crate::store::StoreError::Newer(error) => error.into(),
+            crate::store::StoreError::File(error) => error.into(),
+        }
+    }
+}
+
 impl From<crate::report::error::ReportError> for CliError {
     fn from(error: crate::report::error::ReportError) -> Self {
         Self::Failed(error.to_string())

@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod check;
 pub mod differences;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod kinds;
 pub mod log;
@@ -67,6 +68,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Compute one result again aside, and say in what it differs
     Reproduce(reproduce::ReproduceArgs),
+    /// Copy the files of one result out of the cache
+    Export(export::ExportArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -105,6 +108,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
         Command::Reproduce(args) => reproduce::reproduce(&args, cache),
+        Command::Export(args) => export::export(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

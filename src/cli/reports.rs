@@ -19,7 +19,7 @@ use crate::report::results::{Axis, Results};
 use crate::report::{figures, files, tables};
 use crate::spec::ValueKind;
 use crate::spec::axes::Point;
-use crate::store::{Hash, Store, Summary};
+use crate::store::{Hash, Store, Summary, hash};
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Written {
     pub errors: Vec<(String, String)>,
     /// Reports that lack results, and what they lack.
     incomplete: Vec<(String, String)>,
+    /// How many files of results were found damaged, and put aside: to be computed again.
+    pub damaged: usize,
     /// Every file of the reports, each with its content.
     pub files: Vec<(PathBuf, Hash)>,
 }
@@ -86,9 +88,21 @@ pub struct Parts {
     axes: Vec<Axis>,
     /// Axis values and content of each instance, in order.
     contents: Vec<(String, Hash)>,
+    /// The objects that are read.
+    objects: Vec<Hash>,
 }
 
 impl Parts {
+    /// Puts aside what is damaged of the objects, and says how many those are.
+    pub fn quarantine(&self, store: &Store) -> usize {
+        let is_sound = |object: &&Hash| hash::is(&store.object(object), object);
+        let damaged: Vec<&Hash> = self.objects.iter().filter(|o| !is_sound(o)).collect();
+        for object in &damaged {
+            store.quarantine(object);
+        }
+        damaged.len()
+    }
+
     /// Reads the rows.
     pub fn results(&self) -> Result<Results, ReportError> {
         Results::of(&self.instances, &self.axes)
@@ -103,10 +117,16 @@ pub fn gather(
     from: &From,
 ) -> Gathered {
     let (mut instances, mut contents, mut missing) = (Vec::new(), Vec::new(), 0);
+    let mut objects = Vec::new();
     let axes: Vec<Axis> = plan.experiment.axes.iter().map(axis).collect();
     for id in plan.graph.instances(&from.stage) {
         let node = plan.graph.node(id);
-        let Some(record) = &records[id.index()] else {
+        let read = |output: &String, record: &Summary| record.outputs[output].files[0].clone();
+        let is_there = |record: &&Arc<Summary>| {
+            let file = from.output.as_ref().map(|output| read(output, record));
+            file.is_none_or(|file| store.has(&file.hash, file.len))
+        };
+        let Some(record) = records[id.index()].as_ref().filter(is_there) else {
             missing += 1;
             continue;
         };
@@ -118,6 +138,7 @@ pub fn gather(
         let (source, hash) = match &from.output {
             Some(output) => {
                 let artifact = &record.outputs[output];
+                objects.push(artifact.files[0].hash);
                 (Source::Parquet(store.object(&artifact.files[0].hash)), artifact.hash)
             }
             None => (Source::Metrics(record.metrics.clone()), memo::key("", &(), &record.metrics)),
@@ -128,7 +149,7 @@ pub fn gather(
     if missing > 0 {
         Gathered::Incomplete { missing, all: missing + instances.len() }
     } else {
-        Gathered::Complete(Parts { instances, axes, contents })
+        Gathered::Complete(Parts { instances, axes, contents, objects })
     }
 }
 
@@ -173,7 +194,7 @@ pub fn write(
     for report in &reports {
         let gather = |from: &&From| gather(plan, records, &workspace.store, from);
         let gathered: Vec<Gathered> = report.from().iter().map(gather).collect();
-        sections.push(section(*report, &gathered, &mut memo, &mut written)?);
+        sections.push(section((*report, &workspace.store), &gathered, &mut memo, &mut written)?);
     }
     let mut page = page::facts(plan, records);
     let key = memo::key(PAGE, &format!("{page:?}"), &sections);
@@ -207,7 +228,7 @@ enum Section {
 
 /// Brings the files of one report up to date.
 fn section(
-    report: Report<'_>,
+    (report, store): (Report<'_>, &Store),
     gathered: &[Gathered],
     memo: &mut Memo,
     written: &mut Written,
@@ -226,6 +247,14 @@ fn section(
     if memo.is_current(&name, &key) {
         written.current += 1;
         return Ok(Section::Shown(key));
+    }
+    let damaged: usize = parts.iter().map(|part| part.quarantine(store)).sum();
+    if damaged > 0 {
+        memo.forget(&name)?;
+        written.damaged += damaged;
+        let why = "a result that it reads is damaged, and is to be computed again".to_owned();
+        written.incomplete.push((name, why.clone()));
+        return Ok(Section::Absent(why));
     }
     match report.make(&parts) {
         Ok(files) => {

@@ -78,7 +78,20 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let mut run = begin(args, &plan.experiment.name);
     // Said once, at the end, where it cannot be written.
     drop(workspace.store.write_run(&run));
-    let results = compute(args, &plan, &workspace, (&run, &repository), (machine, capacity))?;
+    let compute = || {
+        let given = (machine.clone(), capacity.clone());
+        compute(args, &plan, &workspace, (&run, &repository), given)
+    };
+    let mut results = compute()?;
+    let mut written = reports::write(&plan, &results.records, &workspace);
+    if written.as_ref().is_ok_and(|written| written.damaged > 0) && !results.interrupted {
+        // A result that no node reads, and that a report has found damaged.
+        let first = results.computed;
+        results = compute()?;
+        results.computed += first;
+        results.cached = results.cached.saturating_sub(first);
+        written = reports::write(&plan, &results.records, &workspace);
+    }
     let outcome = match (results.interrupted, results.failures.is_empty()) {
         (true, _) => Outcome::Interrupted,
         (false, true) => Outcome::Done,
@@ -93,7 +106,6 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     run.set = workspace.store.write_set(&keys.collect()).ok();
     end(&mut run, outcome, &repository, since);
     note(&workspace, &run);
-    let written = reports::write(&plan, &results.records, &workspace);
     if let (Outcome::Done, Ok(written), Some(set), Some(print)) =
         (outcome, &written, run.set, fingerprint)
         && let Some(words) = written.words_when_current()

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::reports::{self, Gathered};
 use super::workspace::{Workspace, planned};
-use super::{CacheArgs, CliError, ExperimentArgs, print};
+use super::{CacheArgs, CliError, ExperimentArgs, print, say};
 use crate::engine::status::survey;
 use crate::report::{tables, terminal};
 use crate::spec::suggest;
@@ -42,6 +42,12 @@ pub fn table(args: &TableArgs, cache: &CacheArgs) -> Result<(), CliError> {
         let evaluated = match reports::gather(&plan, &records, &workspace.store, &entry.from) {
             Gathered::Incomplete { missing: count, all } => {
                 wrong.push(format!("table `{}` {}", entry.name, reports::lack(count, all)));
+                missing = true;
+                continue;
+            }
+            Gathered::Complete(part) if part.quarantine(&workspace.store) > 0 => {
+                say(&workspace.store.take_notices().join("\n"));
+                wrong.push(format!("table `{}`: a result that it reads was damaged", entry.name));
                 missing = true;
                 continue;
             }

@@ -60,6 +60,9 @@ pub(super) struct Running {
     pub(super) late: Option<Instant>,
 }
 
+/// Whether the hash of the program is being computed.
+static HASHING: Once = Once::new();
+
 /// So many of the newest results tell what the stages take.
 const ENOUGH: usize = 2000;
 
@@ -262,7 +265,6 @@ impl Walk<'_> {
             return;
         }
         // Beside the computing: the first record needs it.
-        static HASHING: Once = Once::new();
         HASHING.call_once(|| drop(thread::spawn(|| LazyLock::force(&attempt::BINARY))));
         let key = self.key(id);
         let place = (self.graph, self.store, self.options);

@@ -86,6 +86,7 @@ pub fn build(
     for (stage, parameters) in parameters.into_iter().enumerate() {
         builder.instances(stage, &parameters, errors);
     }
+    builder.first.push(builder.nodes.len());
     builder.link(errors);
     let Builder { mut graph, written, hashes, .. } = builder;
     let data = hashes.found();
@@ -102,7 +103,9 @@ fn keep_what_reports_read(graph: &mut Graph, tables: &[TableEntry], figures: &[F
     let read = read.chain(figures.iter().flat_map(|figure| &figure.from));
     for from in read.filter(|from| from.output.is_some()) {
         let instances: Vec<NodeId> = graph.instances(&from.stage).collect();
-        instances.into_iter().for_each(|id| graph.keep(id));
+        for id in instances {
+            graph.keep(id);
+        }
     }
 }
 
@@ -173,7 +176,7 @@ struct Builder<'a> {
     hashes: DataHashes<'a>,
     graph: Graph,
     written: Vec<Written>,
-    /// For each stage, where its instances begin in `nodes`.
+    /// For each stage, where its instances begin in `nodes`; then where the last one's end.
     first: Vec<usize>,
     /// Every instance of every stage; none where it has mistakes.
     nodes: Vec<Option<NodeId>>,
@@ -277,7 +280,8 @@ impl Builder<'_> {
             return Err((format!("no stage is called `{stage}`"), Some(hint)));
         };
         let instance = self.sweeps[pending.stage].project(pending.instance, &self.sweeps[from]);
-        let node = |instance: usize| *self.nodes[self.first[from]..].get(instance)?;
+        let instances = &self.nodes[self.first[from]..self.first[from + 1]];
+        let node = |instance: usize| *instances.get(instance)?;
         let Some(from) = instance.and_then(node) else { return Ok(None) };
         let outputs = &self.graph.node(from).outputs;
         let named = edge.text.split_once('.').map(|(_, output)| output.to_owned());

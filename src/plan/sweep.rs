@@ -239,6 +239,7 @@ mod tests {
     use crate::plan::build;
     use crate::spec::experiment::read_text;
     use crate::spec::{Diagnostics, Sources};
+    use crate::store::stamps::Stamps;
 
     #[test]
     fn a_chain_may_be_longer_than_the_stack_is_deep() {
@@ -251,7 +252,7 @@ mod tests {
         text += "[stages.s0]\nkind = 'toy.constant'\nvalue = 1\n";
         let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
         let experiment = read_text("x.toml".as_ref(), &text, &mut sources, &mut errors);
-        let plan = build(experiment, TOYS, &mut errors);
+        let plan = build(experiment, TOYS, &mut Stamps::default(), &mut errors);
         assert_eq!(plan.map(|plan| plan.graph.len()), Some(last + 1));
     }
 }

@@ -29,6 +29,22 @@ struct Entry {
 /// The list's name; hidden, for it is nobody's result.
 const LIST: &str = ".written.json";
 
+/// Where the list of a folder of reports lies.
+pub fn list(folder: &Path) -> PathBuf {
+    folder.join(LIST)
+}
+
+/// Whether a path is that of such a list.
+pub fn is_list(path: &str) -> bool {
+    path.rsplit('/').next() == Some(LIST)
+}
+
+/// The files that a list names, each with its content; `None` where it cannot be read.
+pub fn listed(list: &[u8]) -> Option<BTreeMap<String, Hash>> {
+    let written: BTreeMap<String, Entry> = serde_json::from_slice(list).ok()?;
+    Some(written.into_values().flat_map(|entry| entry.files).collect())
+}
+
 impl Memo {
     /// Opens the list in a folder of reports; one that cannot be read counts as empty.
     pub fn open(folder: &Path) -> Self {

@@ -62,3 +62,14 @@ pub(crate) fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let names = files::list(folder).unwrap();
     names.into_iter().map(|name| (name.clone(), files::read(&folder.join(name)).unwrap())).collect()
 }
+
+/// Waits until the file system's clock has moved on.
+pub(crate) fn rest() {
+    std::thread::sleep(std::time::Duration::from_millis(30));
+}
+
+/// Makes a file look as if it had been written hours ago.
+pub(crate) fn age(path: &Path, hours: u64) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_hours(hours);
+    std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+}

@@ -14,7 +14,7 @@ mod listing;
 mod upkeep;
 
 pub use listing::{are_there, folders, is_empty_folder, list, list_own, names};
-pub use upkeep::{Entry, entries, read_pieces, touch};
+pub use upkeep::{Access, Entry, Incoming, entries, moment, now, open, read_pieces, size, touch};
 
 /// An I/O error with what was tried and where.
 #[derive(Debug, thiserror::Error)]

@@ -75,23 +75,37 @@ pub fn file(path: &Path) -> Result<(Hash, u64), FileError> {
     Ok((hasher.finalize().into(), hasher.count()))
 }
 
+/// A hash of bytes that come in pieces.
+#[derive(Debug, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Adds a piece; a large one is hashed on several threads.
+    pub fn add(&mut self, piece: &[u8]) {
+        const LARGE: usize = 1 << 20;
+        if piece.len() >= LARGE {
+            self.0.update_rayon(piece);
+        } else {
+            self.0.update(piece);
+        }
+    }
+
+    /// The hash and the length of all pieces.
+    pub fn finish(&self) -> (Hash, u64) {
+        (self.0.finalize().into(), self.0.count())
+    }
+}
+
 /// Hashes a file by reading it: where the disk cannot be read that is an error, and not the end of the process as it is
 /// for a file that is mapped. `done` is told of each piece.
 pub fn by_reading(path: &Path, done: &dyn Fn(u64)) -> Result<(Hash, u64), FileError> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Hasher::default();
     files::read_pieces(path, &mut |piece| {
-        if piece.len() >= PARALLEL {
-            hasher.update_rayon(piece);
-        } else {
-            hasher.update(piece);
-        }
+        hasher.add(piece);
         done(piece.len() as u64);
     })?;
-    Ok((hasher.finalize().into(), hasher.count()))
+    Ok(hasher.finish())
 }
-
-/// Pieces of at least so many bytes are hashed on several threads.
-const PARALLEL: usize = 1 << 20;
 
 /// Whether a file can be read and has a hash.
 pub fn is(path: &Path, hash: &Hash) -> bool {

@@ -59,8 +59,8 @@ impl Index {
     /// The summary under a key.
     pub fn get(&self, key: &Hash) -> Option<Summary> {
         let end = self.lines.partition_point(|(other, _)| other <= key);
-        let before = self.lines[..end].iter().rev().take_while(|(other, _)| other == key);
-        before.filter_map(|(_, range)| self.read(range)).next()
+        let mut before = self.lines[..end].iter().rev().take_while(|(other, _)| other == key);
+        before.find_map(|(_, range)| self.read(range))
     }
 
     fn read(&self, range: &std::ops::Range<usize>) -> Option<Summary> {
@@ -114,7 +114,9 @@ impl Index {
     /// Adds the summaries of new records to an index.
     pub fn add(path: &Path, summaries: &[Arc<Summary>]) -> Result<(), FileError> {
         let mut bytes = vec![b'\n'];
-        summaries.iter().for_each(|summary| bytes.extend_from_slice(&line(summary)));
+        for summary in summaries {
+            bytes.extend_from_slice(&line(summary));
+        }
         files::append(path, &bytes)
     }
 

@@ -143,6 +143,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The leases of processes that are known to be gone from this host.
+    pub(super) fn dead_leases(&self, here: &str) -> Result<Vec<PathBuf>, FileError> {
+        let all = self.root().join("leases");
+        let mut dead = Vec::new();
+        for shard in files::folders(&all)? {
+            for entry in files::entries(&all.join(&shard))? {
+                let path = all.join(&shard).join(&entry.name);
+                if look(&path).is_some_and(|(owner, _)| owner.is_gone(here)) {
+                    dead.push(path);
+                }
+            }
+        }
+        Ok(dead)
+    }
+}
+
+/// Removes a lease whose owner is gone from this host; one that has changed hands stays.
+pub(super) fn remove_dead(path: &Path, here: &str) -> Result<(), FileError> {
+    match look(path) {
+        Some((owner, _)) if owner.is_gone(here) => take_away(path, &owner),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a lease: its owner and its pulse.
 fn look(path: &Path) -> Option<(Owner, u64)> {
     let text = files::read_text(path).ok()?;
@@ -347,7 +372,7 @@ mod tests {
         fn one_owner_at_most_and_none_for_good(moves in moves()) {
             let (_folder, store, key) = bench();
             let owners = [owner(1, "a"), owner(2, "b"), owner(3, "c")];
-            let (patience, mut now) = (Duration::from_secs(60), Instant::now());
+            let (patience, mut now) = (Duration::from_mins(1), Instant::now());
             let mut bearers = owners.clone().map(|owner| store.enter(owner).unwrap());
             let mut leases: [Option<Lease>; 3] = [None, None, None];
             let mut vigils: [Option<Vigil>; 3] = [None, None, None];

@@ -21,12 +21,16 @@
 pub(crate) mod bench;
 pub mod checkpoint;
 pub mod files;
+pub mod gc;
 pub mod hash;
 pub mod index;
 pub mod lease;
+pub mod pack;
 pub mod pins;
 pub mod record;
 mod release;
+pub mod rest;
+mod roots;
 pub mod runs;
 pub mod scratch;
 pub mod sealed;
@@ -34,6 +38,8 @@ pub mod settled;
 pub mod stamps;
 pub mod survey;
 pub mod tiers;
+pub mod transfer;
+pub mod unpack;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -81,6 +87,17 @@ const FORMAT: &str = "v1";
 pub struct NewerFormat {
     path: PathBuf,
     format: u32,
+}
+
+/// Why nothing can be done with a store as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A record of a later format is in the way: nobody knows what it names.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
+    /// The disk does not do as it should.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl Store {

@@ -61,6 +61,9 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What a run under way has taken from the cache, in its folder.
+pub(super) const HITS: &str = "hits";
+
 impl Store {
     /// The folder of a run.
     pub fn run_folder(&self, id: &str) -> PathBuf {
@@ -82,7 +85,7 @@ impl Store {
     }
 
     fn hits_path(&self, run: &str) -> PathBuf {
-        self.run_folder(run).join("hits")
+        self.run_folder(run).join(HITS)
     }
 
     /// Adds to the results that a run under way has taken from the cache: a cleaning leaves them.
@@ -106,7 +109,8 @@ impl Store {
         let text = serde_json::to_vec(nodes).expect("a set is plain data");
         let hash = hash::bytes(&text);
         let path = self.set_path(&hash);
-        if self.read_set(&hash).is_none() {
+        // Touched, so that a cleaning under way sees that it is wanted.
+        if self.read_set(&hash).is_none() || !files::touch(&path).is_ok_and(|there| there) {
             files::replace(&path, &text)?;
         }
         Ok(hash)
@@ -132,5 +136,54 @@ impl Store {
             sealed::from_bytes(&bytes)
         };
         Ok(ids.iter().filter_map(read).collect())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::bench::{flip, key, store};
+    use super::*;
+
+    pub(crate) fn run(id: &str) -> Run {
+        Run {
+            id: id.to_owned(),
+            experiment: "x".into(),
+            file: "x.toml".into(),
+            overlays: Vec::new(),
+            started: "2026-01-01T00:00:00Z".into(),
+            seconds: Some(1.0),
+            outcome: Outcome::Done,
+            computed: 1,
+            cached: 0,
+            failed: 0,
+            host: "h".into(),
+            owner: None,
+            commit: None,
+            dirty: None,
+            set: None,
+        }
+    }
+
+    #[test]
+    fn hits_are_known_until_the_run_has_ended() {
+        let (_folder, store) = store();
+        let begun = Run { outcome: Outcome::Unfinished, ..run("r") };
+        store.write_run(&begun).unwrap();
+        store.note_hits("r", &[key("a")]).unwrap();
+        store.note_hits("r", &[key("b")]).unwrap();
+        assert_eq!(store.hits("r"), BTreeSet::from([key("a"), key("b")]));
+        store.write_run(&run("r")).unwrap();
+        assert!(store.hits("r").is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_of_a_run_is_left_out() {
+        let (_folder, store) = store();
+        for id in ["r1", "r2"] {
+            store.write_run(&run(id)).unwrap();
+        }
+        flip(&store.run_path("r1"));
+        let ids: Vec<String> = store.runs().unwrap().into_iter().map(|run| run.id).collect();
+        assert_eq!(ids, ["r2"]);
     }
 }

@@ -20,14 +20,7 @@ impl Store {
     /// Makes the working folder of this process, and removes those that dead ones of the same host left behind.
     pub fn scratch(&self, host: &str) -> Result<Scratch, FileError> {
         let all = self.root().join("scratch");
-        for name in files::folders(&all)?.iter().filter(|name| name.starts_with(&prefix(host))) {
-            let folder = all.join(name);
-            // One whose lock is not there yet is being made.
-            let dead = folder.join(LOCK).exists() && files::try_lock(&folder.join(LOCK))?.is_some();
-            if dead {
-                files::remove_folder(&folder)?;
-            }
-        }
+        self.dead_folders(host)?.iter().try_for_each(|folder| files::remove_folder(folder))?;
         let mut number = 0;
         while all.join(name(host, number)).exists() {
             number += 1;
@@ -37,6 +30,25 @@ impl Store {
         let lock = files::try_lock(&folder.join(LOCK))?.expect("the name is this process's own");
         Ok(Scratch { folder, _lock: lock })
     }
+
+    /// The working folders that dead processes of a host left behind.
+    pub(super) fn dead_folders(&self, host: &str) -> Result<Vec<PathBuf>, FileError> {
+        let all = self.root().join("scratch");
+        let mut dead = Vec::new();
+        for name in files::folders(&all)?.iter().filter(|name| is_of(name, host)) {
+            let folder = all.join(name);
+            // One whose lock is not there yet is being made.
+            if folder.join(LOCK).exists() && files::try_lock(&folder.join(LOCK))?.is_some() {
+                dead.push(folder);
+            }
+        }
+        Ok(dead)
+    }
+}
+
+/// Whether a working folder's name says that it is of a host.
+pub(super) fn is_of(name: &str, host: &str) -> bool {
+    name.starts_with(&prefix(host))
 }
 
 fn prefix(host: &str) -> String {

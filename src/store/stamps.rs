@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -38,7 +37,7 @@ impl Known {
     /// Hashes a file that nobody writes to meanwhile.
     fn of(path: &Path) -> Result<Self, FileError> {
         loop {
-            let since = now();
+            let since = files::now();
             let stamp = files::stamp(path)?;
             let (hash, _) = hash::file(path)?;
             if files::stamp(path)? == stamp {
@@ -50,13 +49,6 @@ impl Known {
     fn is_trusted(&self, stamp: &Stamp) -> bool {
         self.stamp == *stamp && stamp.modified.max(stamp.changed) + MARGIN < self.since
     }
-}
-
-/// The time, in nanoseconds since 1970.
-pub(super) fn now() -> i128 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 trusts nothing.
-    since.map_or(i128::MIN, |time| time.as_nanos() as i128)
 }
 
 impl Stamps {
@@ -182,7 +174,7 @@ mod tests {
         assert!(!believed(i128::MIN / 2, &|_| ()), "the clock stood before 1970");
         let changes: [&dyn Fn(&mut Stamp); 5] =
             [&|s| s.device += 1, &|s| s.inode += 1, &|s| s.len += 1, &|s| s.modified -= 1, &|s| {
-                s.changed -= 1
+                s.changed -= 1;
             }];
         for change in changes {
             assert!(!believed(written + 2 * MARGIN, change));

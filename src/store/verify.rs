@@ -103,7 +103,7 @@ impl Store {
         problems.extend(self.damaged_runs()?);
         problems.extend(self.damaged_memories(&survey.results));
         problems.sort_by(|a, b| (a.what, &a.path).cmp(&(b.what, &b.path)));
-        let (leftovers, strays) = self.remains(survey, super::stamps::now())?;
+        let (leftovers, strays) = self.remains(survey, files::now())?;
         Ok(Verified {
             objects: survey.objects.len(),
             bytes: survey.bytes(),
@@ -251,7 +251,7 @@ impl Store {
             }
         }
         verified.leftovers.iter().try_for_each(|(path, _)| files::remove(path))?;
-        if verified.problems.is_empty() { Ok(()) } else { self.rewrite_index() }
+        if verified.problems.is_empty() { Ok(()) } else { self.rewrite_index(self.scan()?) }
     }
 
     fn put_object_aside(&self, path: &Path) -> Result<(), FileError> {
@@ -273,8 +273,7 @@ impl Store {
     }
 
     /// Writes the index anew, from the records.
-    pub(super) fn rewrite_index(&self) -> Result<(), FileError> {
-        let survey = self.scan()?;
+    pub(super) fn rewrite_index(&self, survey: Survey) -> Result<(), FileError> {
         let summaries: Vec<Summary> = survey.results.into_iter().map(|f| f.summary).collect();
         Index::rewrite(&self.index_path(), &summaries)
     }
@@ -427,9 +426,9 @@ mod tests {
             path
         });
         let survey = store.scan().unwrap();
-        let (young, _) = store.remains(&survey, super::super::stamps::now()).unwrap();
+        let (young, _) = store.remains(&survey, files::now()).unwrap();
         assert!(young.is_empty(), "someone may be writing them");
-        let later = super::super::stamps::now() + 2 * UNFINISHED;
+        let later = files::now() + 2 * UNFINISHED;
         let (leftovers, strays) = store.remains(&survey, later).unwrap();
         let found: BTreeSet<_> = leftovers.iter().map(|(path, _)| path.clone()).collect();
         assert_eq!(found, BTreeSet::from(paths.clone()));

@@ -2,6 +2,7 @@
 //! the system does not allow one, the test says so and ends.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -40,7 +41,8 @@ fn in_a_namespace(folder: &Path, script: &str) -> Option<Ended> {
         command.current_dir(folder).env("WAVECREST", env!("CARGO_BIN_EXE_wavecrest")).output()
     };
     if !enter("mount -t tmpfs none /mnt").is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this system allows no namespaces of users and mounts");
+        let words = "skipped: this system allows no namespaces of users and mounts";
+        writeln!(io::stderr(), "{words}").unwrap();
         return None;
     }
     Some(Ended::of(enter(script).unwrap()))

@@ -1,9 +1,11 @@
 //! `wavecrest cache verify`: everything read again.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
-use super::{as_json, here};
+use super::{as_json, here, pack};
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::Store;
 use crate::store::verify::{Problem, Verified, What};
@@ -13,8 +15,10 @@ use crate::ui::words;
 /// Arguments of `cache verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// An archive that `cache pack` wrote, checked as it is; the cache where absent
+    archive: Option<PathBuf>,
     /// Put aside what is damaged, and forget the results that it belongs to: the next run computes them again
-    #[arg(long)]
+    #[arg(long, conflicts_with = "archive")]
     repair: bool,
     /// Print JSON
     #[arg(long)]
@@ -23,6 +27,9 @@ pub struct VerifyArgs {
 
 /// Verifies a cache.
 pub fn verify(args: &VerifyArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    if let Some(archive) = &args.archive {
+        return pack::verify(archive, args.json);
+    }
     let store = here(cache)?;
     let survey = store.scan()?;
     let meter = Meter::new("verifying", survey.bytes());
