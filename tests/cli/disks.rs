@@ -2,7 +2,6 @@
 //! the system does not allow one, the test says so and ends.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +33,7 @@ outputs = {{ o = "file" }}
 }
 
 /// Runs a script as the root of a namespace in which it may mount; `None` where that is not allowed.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn in_a_namespace(folder: &Path, script: &str) -> Option<Ended> {
     let enter = |script: &str| {
         let mut command = Command::new("unshare");
@@ -41,8 +41,7 @@ fn in_a_namespace(folder: &Path, script: &str) -> Option<Ended> {
         command.current_dir(folder).env("WAVECREST", env!("CARGO_BIN_EXE_wavecrest")).output()
     };
     if !enter("mount -t tmpfs none /mnt").is_ok_and(|output| output.status.success()) {
-        let words = "skipped: this system allows no namespaces of users and mounts";
-        writeln!(io::stderr(), "{words}").unwrap();
+        eprintln!("skipped: this system allows no namespaces of users and mounts");
         return None;
     }
     Some(Ended::of(enter(script).unwrap()))
