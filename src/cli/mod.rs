@@ -66,10 +66,10 @@ enum Command {
     Show(show::ShowArgs),
     /// Print what the worker of a node wrote, while it runs and afterwards
     Logs(logs::LogsArgs),
-    /// Copy the files of one result out of the cache
-    Export(export::ExportArgs),
     /// Compute one result again aside, and say in what it differs
     Reproduce(reproduce::ReproduceArgs),
+    /// Copy the files of one result out of the cache
+    Export(export::ExportArgs),
     /// List past runs
     Log(log::LogArgs),
     /// Verify, clean and share cached results
@@ -107,8 +107,8 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
         Command::Logs(args) => logs::logs(&args, cache),
-        Command::Export(args) => export::export(&args, cache),
         Command::Reproduce(args) => reproduce::reproduce(&args, cache),
+        Command::Export(args) => export::export(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
         Command::Kinds(args) => kinds::kinds(&args),

@@ -1,6 +1,6 @@
 //! What the page of an experiment says besides its figures and tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::plan::Plan;
@@ -59,14 +59,18 @@ pub fn facts(plan: &Plan, records: &[Option<Arc<Summary>>]) -> Page {
 }
 
 fn stages(plan: &Plan, records: &[Option<Arc<Summary>>]) -> Listing {
+    let mut stages: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for id in plan.graph.ids() {
+        let (count, seconds) = stages.entry(&plan.graph.node(id).stage).or_default();
+        *count += 1;
+        *seconds += records[id.index()].as_ref().map_or(0.0, |r| r.provenance.seconds);
+    }
     let row = |stage: &crate::spec::experiment::StageEntry| {
-        let ids: Vec<_> = plan.graph.instances(&stage.name).collect();
-        let made = ids.iter().filter_map(|id| records[id.index()].as_ref());
-        let seconds: f64 = made.map(|r| r.provenance.seconds).sum();
+        let (count, seconds) = stages.get(stage.name.as_str()).copied().unwrap_or_default();
         vec![
             stage.name.clone(),
             stage.kind.as_ref().map_or(String::new(), |(kind, _)| kind.clone()),
-            ids.len().to_string(),
+            count.to_string(),
             words::duration(seconds),
             stage.about.clone().unwrap_or_default(),
         ]

@@ -77,12 +77,13 @@ fn lines(
 fn as_text(plan: &Plan, lines: &[Line], statuses: &[Status]) -> String {
     let mut text = String::new();
     let width = plan.experiment.stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let mut stages: BTreeMap<&str, BTreeMap<(&str, &str), usize>> = BTreeMap::new();
+    for line in lines {
+        let groups = stages.entry(&line.stage).or_default();
+        *groups.entry((line.state, &line.why)).or_default() += 1;
+    }
     for stage in &plan.experiment.stages {
-        let mut groups: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for line in lines.iter().filter(|l| l.stage == stage.name) {
-            *groups.entry((line.state, &line.why)).or_default() += 1;
-        }
-        for ((state, why), count) in groups {
+        for ((state, why), count) in stages.remove(stage.name.as_str()).unwrap_or_default() {
             let line = format!("{state:6}  {:width$}  {count:>4}  {why}", stage.name);
             text += line.trim_end();
             text += "\n";

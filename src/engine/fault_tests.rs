@@ -73,13 +73,15 @@ fn a_disk_that_fills_up_at_any_write_costs_nothing_that_was_finished() {
     }
 }
 
+type Damage<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 /// Damages the result of `half` after a first run in every way that a file can be, then has `sum` computed anew.
 #[test]
 fn a_damaged_input_is_put_aside_and_computed_again() {
     let expected = whole();
     let cut = |bytes: &[u8]| bytes[..bytes.len() - 1].to_vec();
     let flip = |bytes: &[u8]| bytes.iter().map(|b| b ^ 1).collect::<Vec<u8>>();
-    let damages: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("cut", &cut),
         ("emptied", &|_| Vec::new()),
         ("flipped", &flip),

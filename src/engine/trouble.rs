@@ -38,7 +38,9 @@ impl Running {
 impl Walk<'_> {
     /// Has the results computed again that a node is to read and that are damaged or gone.
     pub(super) fn recover(&mut self, id: NodeId, damaged: &[Hash]) {
-        damaged.iter().for_each(|object| self.store.quarantine(object));
+        for object in damaged {
+            self.store.quarantine(object);
+        }
         self.pass_on_notices();
         let records = &self.results.records;
         let known = |d: NodeId| records[d.index()].as_ref();

@@ -60,6 +60,12 @@ pub(super) struct Running {
     pub(super) late: Option<Instant>,
 }
 
+/// Whether the hash of the program is being computed.
+static HASHING: Once = Once::new();
+
+/// So many of the newest results tell what the stages take.
+const ENOUGH: usize = 2000;
+
 /// Who computes a node that is ready.
 enum Admission {
     /// This run; the lease is held.
@@ -82,7 +88,7 @@ impl Walk<'_> {
             return;
         }
         let mut known: BTreeMap<(String, String), (f64, f64, Option<u64>)> = BTreeMap::new();
-        for result in self.store.results() {
+        for result in self.store.latest_results(ENOUGH) {
             let from = &result.provenance;
             let entry = known.entry((result.kind.clone(), from.stage().to_owned())).or_default();
             *entry = (entry.0 + 1.0, entry.1 + from.seconds, entry.2.max(from.peak_memory));
@@ -259,7 +265,6 @@ impl Walk<'_> {
             return;
         }
         // Beside the computing: the first record needs it.
-        static HASHING: Once = Once::new();
         HASHING.call_once(|| drop(thread::spawn(|| LazyLock::force(&attempt::BINARY))));
         let key = self.key(id);
         let place = (self.graph, self.store, self.options);

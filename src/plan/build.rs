@@ -23,7 +23,7 @@ use crate::store::stamps::Stamps;
 
 /// An experiment, ready to run.
 pub struct Plan {
-    /// What was written.
+    /// What was written, but for the parameters of stages: those are in the nodes.
     pub experiment: Experiment,
     /// Every node.
     pub graph: Graph,
@@ -40,19 +40,16 @@ pub struct Plan {
 impl Plan {
     /// Where a parameter of a node was written; none for one that was left at its default.
     pub fn origin(&self, id: NodeId, parameter: &str) -> Option<Origin> {
-        let Written { stage, moved } = &self.written[id.index()];
-        let entries = self.experiment.stages[*stage].parameters.entries();
-        let at = entries.iter().position(|entry| entry.key == parameter)?;
-        Some(moved.as_ref().map_or(entries[at].value.origin, |moved| moved[at]))
+        let Written { fields, origins } = &self.written[id.index()];
+        origins[fields.iter().position(|field| field.name == parameter)?]
     }
 }
 
 /// Where the parameters of a node were written.
 struct Written {
-    /// The stage that it is an instance of.
-    stage: usize,
-    /// The origin of each parameter, where placeholders are filled with values that were written elsewhere.
-    moved: Option<Box<[Origin]>>,
+    fields: Rc<Vec<Field>>,
+    /// The origin of each field; one list for all instances that share it.
+    origins: Rc<[Option<Origin>]>,
 }
 
 /// More instances than this are refused.
@@ -60,14 +57,17 @@ pub const MOST_NODES: u128 = 1_000_000;
 
 /// Builds the plan, or reports all that is wrong.
 pub fn build(
-    experiment: Experiment,
+    mut experiment: Experiment,
     registry: Registry,
     stamps: &mut Stamps,
     errors: &mut Diagnostics,
 ) -> Option<Plan> {
+    // Each is let go as soon as the nodes of its stage are there: both at once would be most of the memory.
+    let parameters: Vec<Value> =
+        experiment.stages.iter_mut().map(StageEntry::take_parameters).collect();
     let names = experiment.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
     let kinds = kinds(&experiment, registry, errors);
-    let sweeps = sweep::sweeps(&experiment, &names, &kinds, errors);
+    let sweeps = sweep::sweeps(&experiment, &parameters, &names, &kinds, errors);
     if !few_enough(&names, &sweeps, errors) {
         return None;
     }
@@ -83,9 +83,10 @@ pub fn build(
         nodes: Vec::new(),
         edges: Vec::new(),
     };
-    for stage in 0..experiment.stages.len() {
-        builder.instances(stage, errors);
+    for (stage, parameters) in parameters.into_iter().enumerate() {
+        builder.instances(stage, &parameters, errors);
     }
+    builder.first.push(builder.nodes.len());
     builder.link(errors);
     let Builder { mut graph, written, hashes, .. } = builder;
     let data = hashes.found();
@@ -102,7 +103,9 @@ fn keep_what_reports_read(graph: &mut Graph, tables: &[TableEntry], figures: &[F
     let read = read.chain(figures.iter().flat_map(|figure| &figure.from));
     for from in read.filter(|from| from.output.is_some()) {
         let instances: Vec<NodeId> = graph.instances(&from.stage).collect();
-        instances.into_iter().for_each(|id| graph.keep(id));
+        for id in instances {
+            graph.keep(id);
+        }
     }
 }
 
@@ -173,46 +176,49 @@ struct Builder<'a> {
     hashes: DataHashes<'a>,
     graph: Graph,
     written: Vec<Written>,
-    /// For each stage, where its instances begin in `nodes`.
+    /// For each stage, where its instances begin in `nodes`; then where the last one's end.
     first: Vec<usize>,
     /// Every instance of every stage; none where it has mistakes.
     nodes: Vec<Option<NodeId>>,
     edges: Vec<Pending<'a>>,
 }
 
-impl<'a> Builder<'a> {
-    fn instances(&mut self, stage: usize, errors: &mut Diagnostics) {
+impl Builder<'_> {
+    fn instances(&mut self, stage: usize, parameters: &Value, errors: &mut Diagnostics) {
         self.first.push(self.nodes.len());
-        let Some(known) = &self.kinds[stage] else { return };
-        for instance in 0..self.sweeps[stage].instances() as usize {
-            let node = self.instance(stage, instance, known, errors);
+        let (Some(known), sweep) = (&self.kinds[stage], &self.sweeps[stage]) else { return };
+        let shared = (!sweep.holes).then(|| origins(&known.fields, parameters));
+        for instance in 0..sweep.instances() as usize {
+            let node = self.instance(stage, instance, parameters, shared.as_ref(), errors);
             self.nodes.push(node);
         }
     }
 
+    /// Makes an instance of a stage; `shared` are the origins of its parameters, where all instances have the same.
     fn instance(
         &mut self,
         stage: usize,
         instance: usize,
-        known: &'a Known,
+        parameters: &Value,
+        shared: Option<&Rc<[Option<Origin>]>>,
         errors: &mut Diagnostics,
     ) -> Option<NodeId> {
         let (entry, sweep) = (&self.experiment.stages[stage], &self.sweeps[stage]);
+        let Known { kind, fields } = self.kinds[stage].as_ref()?;
         let place = sweep.place(instance);
-        let (mut table, left_out) = match sweep.holes {
-            true => filled(entry, &place, errors),
-            false => (Cow::Borrowed(&entry.parameters), Vec::new()),
+        let (mut table, left_out) = if sweep.holes {
+            filled(parameters, &place, errors)
+        } else {
+            (Cow::Borrowed(parameters), Vec::new())
         };
-        let edges = parameters::edges(&known.fields, &table);
-        let parsed =
-            parameters::parse(known.kind, &known.fields, entry, &mut table, &left_out, errors);
+        let edges = parameters::edges(fields, &table);
+        let parsed = parameters::parse(kind, fields, entry, &mut table, &left_out, errors);
         let to = parsed.map(|parsed| {
-            let origin = |entry: &Entry| entry.value.origin;
-            let moved = sweep.holes.then(|| table.entries().iter().map(origin).collect());
-            self.written.push(Written { stage, moved });
+            let origins = shared.map_or_else(|| origins(fields, &table), Rc::clone);
+            self.written.push(Written { fields: Rc::clone(fields), origins });
             let point = |axis: &&Axis| (axis.name.clone(), place[axis.name.as_str()].label.clone());
             let point = sweep.axes.iter().map(point).collect();
-            self.node(entry, known.kind, parsed.as_ref(), point, &table, errors)
+            self.node(entry, kind, parsed.as_ref(), point, &table, errors)
         });
         self.edges.extend(edges.into_iter().map(|edge| Pending { to, stage, instance, edge }));
         to
@@ -274,7 +280,8 @@ impl<'a> Builder<'a> {
             return Err((format!("no stage is called `{stage}`"), Some(hint)));
         };
         let instance = self.sweeps[pending.stage].project(pending.instance, &self.sweeps[from]);
-        let node = |instance: usize| *self.nodes[self.first[from]..].get(instance)?;
+        let instances = &self.nodes[self.first[from]..self.first[from + 1]];
+        let node = |instance: usize| *instances.get(instance)?;
         let Some(from) = instance.and_then(node) else { return Ok(None) };
         let outputs = &self.graph.node(from).outputs;
         let named = edge.text.split_once('.').map(|(_, output)| output.to_owned());
@@ -298,14 +305,19 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// Where each field of a kind was written.
+fn origins(fields: &[Field], table: &Value) -> Rc<[Option<Origin>]> {
+    fields.iter().map(|field| table.get(&field.name).map(|value| value.origin)).collect()
+}
+
 /// Fills the placeholders in a stage's parameters; those where that fails are left out, and named.
 fn filled<'a>(
-    stage: &'a StageEntry,
+    parameters: &'a Value,
     place: &Place<'_>,
     errors: &mut Diagnostics,
 ) -> (Cow<'a, Value>, Vec<&'a str>) {
     let (mut entries, mut left_out) = (Vec::new(), Vec::new());
-    for entry in stage.parameters.entries() {
+    for entry in parameters.entries() {
         match fill(&entry.value, place) {
             Ok(value) => {
                 let (key, key_origin) = (entry.key.clone(), entry.key_origin);
@@ -320,7 +332,7 @@ fn filled<'a>(
         }
     }
     let kind = ValueKind::Table(entries);
-    (Cow::Owned(Value { kind, origin: stage.parameters.origin }), left_out)
+    (Cow::Owned(Value { kind, origin: parameters.origin }), left_out)
 }
 
 /// What is wrong with an edge, and what to do about it.

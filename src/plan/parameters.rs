@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::engine::kind::{AnyStage, Field, Kind};
 use crate::engine::parameter::{PATH, SEED, Seed};
@@ -197,10 +197,18 @@ pub fn resolve(
     report: &mut dyn FnMut(&str, String),
 ) {
     match parameters {
-        Json::Object(map) => {
-            if let Some(written) = map.get(SEED).and_then(Json::as_u64) {
+        Json::Object(map) => match mark(map) {
+            None => {
+                for value in map.values_mut() {
+                    resolve(value, root_seed, folder, hashes, report);
+                }
+            }
+            Some((SEED, written)) => {
+                let written = written.as_u64().expect("a seed is a whole number");
                 map.insert(SEED.to_owned(), Seed::resolve(root_seed, written).into());
-            } else if let Some(written) = map.get(PATH).and_then(Json::as_str).map(str::to_owned) {
+            }
+            Some((PATH, written)) => {
+                let written = written.as_str().expect("a path is a string").to_owned();
                 let path = files::absolute(&folder.join(&written)).unwrap_or_default();
                 match hashes.of(&path) {
                     Ok(hash) => {
@@ -209,12 +217,9 @@ pub fn resolve(
                     }
                     Err(message) => report(&written, message),
                 }
-            } else {
-                for value in map.values_mut() {
-                    resolve(value, root_seed, folder, hashes, report);
-                }
             }
-        }
+            Some(_) => (),
+        },
         Json::Array(items) => {
             for item in items {
                 resolve(item, root_seed, folder, hashes, report);
@@ -222,6 +227,11 @@ pub fn resolve(
         }
         _ => (),
     }
+}
+
+/// The telling key of an edge, a seed or a path, and its value. No other table has a key that begins with `$`.
+fn mark(map: &Map<String, Json>) -> Option<(&str, &Json)> {
+    map.iter().find(|(key, _)| key.starts_with('$')).map(|(key, value)| (key.as_str(), value))
 }
 
 /// Where a string first stands in parameters.

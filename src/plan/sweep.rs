@@ -6,7 +6,7 @@ use super::build::{Kinds, MOST_NODES, Names};
 use super::placeholder::{Piece, Place, fill, pieces};
 use crate::spec::axes::Axis;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Experiment, Value, suggest};
 
 /// How a stage is swept.
 pub struct Sweep<'a> {
@@ -42,9 +42,10 @@ impl<'a> Sweep<'a> {
 /// How every stage is swept; indexed as the stages are.
 pub type Sweeps<'a> = Vec<Sweep<'a>>;
 
-/// Finds the axes of every stage.
+/// Finds the axes of every stage from its parameters.
 pub fn sweeps<'a>(
     experiment: &'a Experiment,
+    parameters: &[Value],
     names: &Names<'a>,
     kinds: &Kinds,
     errors: &mut Diagnostics,
@@ -52,7 +53,7 @@ pub fn sweeps<'a>(
     let count = experiment.stages.len();
     let states = vec![State::New; count];
     let found = (0..count).map(|_| Found::default()).collect();
-    let mut search = Search { experiment, names, kinds, errors, states, found };
+    let mut search = Search { experiment, parameters, names, kinds, errors, states, found };
     for stage in 0..count {
         search.visit(stage);
     }
@@ -85,6 +86,7 @@ struct Step {
 
 struct Search<'a, 'b> {
     experiment: &'a Experiment,
+    parameters: &'b [Value],
     names: &'b Names<'a>,
     kinds: &'b Kinds,
     errors: &'b mut Diagnostics,
@@ -92,7 +94,7 @@ struct Search<'a, 'b> {
     found: Vec<Found>,
 }
 
-impl<'a> Search<'a, '_> {
+impl Search<'_, '_> {
     /// Searches a stage after all it depends on. The way there is a list and no recursion, as a chain of stages may be
     /// longer than the program's stack is deep.
     fn visit(&mut self, stage: usize) {
@@ -126,9 +128,8 @@ impl<'a> Search<'a, '_> {
     /// Begins with a stage: notes the axes that it names itself.
     fn open(&mut self, stage: usize) -> Step {
         self.states[stage] = State::Open;
-        let entry = &self.experiment.stages[stage];
         let (mut axes, mut holes, mut left) = (BTreeSet::new(), false, Vec::new());
-        for parameter in entry.parameters.entries() {
+        for parameter in self.parameters[stage].entries() {
             let own = self.own_axes(parameter);
             if let Some(known) = &self.kinds[stage]
                 && known.fields.iter().any(|f| f.name == parameter.key && f.is_input())
@@ -153,7 +154,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The axes that a parameter's placeholders name; none where it has no placeholders.
-    fn own_axes(&mut self, parameter: &'a Entry) -> Option<BTreeSet<usize>> {
+    fn own_axes(&mut self, parameter: &Entry) -> Option<BTreeSet<usize>> {
         let mut texts = Vec::new();
         parameter.value.each_text(&mut |text, origin| {
             if text.contains("${") {
@@ -186,7 +187,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The stages that the edges of a parameter may name, over all values of the axes in them, sorted by name.
-    fn targets(&self, parameter: &'a Entry, axes: Option<&BTreeSet<usize>>) -> Vec<usize> {
+    fn targets(&self, parameter: &Entry, axes: Option<&BTreeSet<usize>>) -> Vec<usize> {
         let Some(axes) = axes else {
             let mut targets = Vec::new();
             parameter.value.each_text(&mut |text, _| {
@@ -230,4 +231,28 @@ fn place<'a>(axes: &[&'a Axis], mut instance: usize) -> Place<'a> {
         instance /= axis.points.len();
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::toys::TOYS;
+    use crate::plan::build;
+    use crate::spec::experiment::read_text;
+    use crate::spec::{Diagnostics, Sources};
+    use crate::store::stamps::Stamps;
+
+    #[test]
+    fn a_chain_may_be_longer_than_the_stack_is_deep() {
+        let last = 20_000;
+        let mut text = "[experiment]\nname = 'x'\n".to_owned();
+        // The last first, so that the search goes down the whole chain.
+        for i in (1..=last).rev() {
+            text += &format!("[stages.s{i}]\nkind = 'toy.half'\nof = '@s{}'\n", i - 1);
+        }
+        text += "[stages.s0]\nkind = 'toy.constant'\nvalue = 1\n";
+        let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
+        let experiment = read_text("x.toml".as_ref(), &text, &mut sources, &mut errors);
+        let plan = build(experiment, TOYS, &mut Stamps::default(), &mut errors);
+        assert_eq!(plan.map(|plan| plan.graph.len()), Some(last + 1));
+    }
 }

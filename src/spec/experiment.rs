@@ -56,6 +56,14 @@ pub struct StageEntry {
     pub parameters: Value,
 }
 
+impl StageEntry {
+    /// Takes the parameters out; an empty table is left.
+    pub fn take_parameters(&mut self) -> Value {
+        let nothing = Value { kind: ValueKind::Table(Vec::new()), origin: self.origin };
+        std::mem::replace(&mut self.parameters, nothing)
+    }
+}
+
 /// The layers over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overlays {
@@ -88,7 +96,7 @@ pub fn load(
             return None;
         }
     };
-    let mut root = parse(file, &text, sources, errors);
+    let mut root = parse(file, text, sources, errors);
     if !errors.is_empty() {
         // What follows a slip of syntax is misread: its own mistakes would be noise.
         return None;
@@ -118,9 +126,15 @@ pub fn read_text(
     read(root, file, errors)
 }
 
-fn parse(file: &Path, text: &str, sources: &mut Sources, errors: &mut Diagnostics) -> Value {
+fn parse(
+    file: &Path,
+    text: impl Into<String>,
+    sources: &mut Sources,
+    errors: &mut Diagnostics,
+) -> Value {
     let source = sources.add(file.display().to_string(), text);
-    value::parse(sources, source, text, errors)
+    let text = sources.text(source);
+    value::parse(sources, source, &text, errors)
 }
 
 const SECTIONS: [&str; 6] = ["experiment", "axes", "stages", "tables", "figures", "profiles"];

@@ -9,6 +9,9 @@ pub mod deserialize;
 pub mod diagnostic;
 pub mod experiment;
 pub mod layers;
+pub mod plain;
+#[cfg(test)]
+mod plain_tests;
 pub mod quantity;
 pub mod resources;
 pub mod source;

@@ -1,6 +1,7 @@
 //! Where values were written: files, flags, and places in them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The place at which a value was written; an index into [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +11,21 @@ pub struct Origin(u32);
 #[derive(Debug, Default)]
 pub struct Sources {
     texts: Vec<Text>,
-    places: Vec<(usize, Range<usize>)>,
+    places: Vec<Place>,
+}
+
+/// A text and a part of it. There are as many as values and keys, so they are kept small.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    text: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    fn span(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// One text with the name that messages give it.
@@ -18,33 +33,50 @@ pub struct Sources {
 pub struct Text {
     /// A path as the user wrote it, or the flag.
     pub name: String,
-    /// The whole text.
-    pub text: String,
+    /// The whole text, which readers and messages share.
+    pub text: Arc<String>,
 }
 
 impl Sources {
     /// Adds a text and yields its number.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.texts.push(Text { name: name.into(), text: text.into() });
+        self.texts.push(Text { name: name.into(), text: Arc::new(text.into()) });
         self.texts.len() - 1
+    }
+
+    /// The text of a number.
+    pub fn text(&self, number: usize) -> Arc<String> {
+        Arc::clone(&self.texts[number].text)
     }
 
     /// Names a place in a text.
     pub fn place(&mut self, text: usize, span: Range<usize>) -> Origin {
-        self.places.push((text, span));
-        Origin(u32::try_from(self.places.len() - 1).expect("four billion values are never read"))
+        let small = |number: usize| u32::try_from(number).expect("four gigabytes are never read");
+        let (start, end) = (small(span.start), small(span.end));
+        self.places.push(Place { text: small(text), start, end });
+        Origin(small(self.places.len() - 1))
+    }
+
+    /// How many places have names.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Takes the names back of all places but the first `count`.
+    pub fn forget_places(&mut self, count: usize) {
+        self.places.truncate(count);
     }
 
     /// Finds the text of an origin and the bytes it covers.
     pub fn locate(&self, origin: Origin) -> (&Text, Range<usize>) {
-        let (text, span) = &self.places[origin.0 as usize];
-        (&self.texts[*text], span.clone())
+        let place = self.places[origin.0 as usize];
+        (&self.texts[place.text as usize], place.span())
     }
 
     /// Where an origin stands among all: the number of its text, and the byte.
     pub fn position(&self, origin: Origin) -> (usize, usize) {
-        let (text, span) = &self.places[origin.0 as usize];
-        (*text, span.start)
+        let place = self.places[origin.0 as usize];
+        (place.text as usize, place.start as usize)
     }
 
     /// Whether what was written at a place starts with a character.

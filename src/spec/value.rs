@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::plain;
 use super::source::{Origin, Sources};
 
 /// A value and its origin.
@@ -99,6 +100,17 @@ impl Value {
 
 /// Parses TOML into a table; syntax errors go to `errors`, and what could be read comes back.
 pub fn parse(sources: &mut Sources, text: usize, content: &str, errors: &mut Diagnostics) -> Value {
+    let plain = plain::read(sources, text, content);
+    plain.unwrap_or_else(|| parse_any(sources, text, content, errors))
+}
+
+/// Parses TOML as [`parse`] does, be it plain or not.
+pub(super) fn parse_any(
+    sources: &mut Sources,
+    text: usize,
+    content: &str,
+    errors: &mut Diagnostics,
+) -> Value {
     let (table, syntax) = DeTable::parse_recoverable(content);
     for error in syntax {
         let origin = sources.place(text, error.span().unwrap_or(0..0));

@@ -59,8 +59,8 @@ impl Index {
     /// The summary under a key.
     pub fn get(&self, key: &Hash) -> Option<Summary> {
         let end = self.lines.partition_point(|(other, _)| other <= key);
-        let before = self.lines[..end].iter().rev().take_while(|(other, _)| other == key);
-        before.filter_map(|(_, range)| self.read(range)).next()
+        let mut before = self.lines[..end].iter().rev().take_while(|(other, _)| other == key);
+        before.find_map(|(_, range)| self.read(range))
     }
 
     fn read(&self, range: &std::ops::Range<usize>) -> Option<Summary> {
@@ -85,6 +85,16 @@ impl Index {
         keys.iter().filter_map(|key| self.get(key)).collect()
     }
 
+    /// The summaries added last, at most so many.
+    pub fn latest(&self, count: usize) -> Vec<Summary> {
+        let mut ranges: Vec<_> = self.lines.iter().map(|(_, range)| range).collect();
+        let older = ranges.len().saturating_sub(count);
+        if older > 0 {
+            ranges.select_nth_unstable_by_key(older, |range| range.start);
+        }
+        ranges[older..].iter().filter_map(|range| self.read(range)).collect()
+    }
+
     /// Notes what a record says that the file does not hold; written by [`Self::save`].
     pub fn note(&mut self, summary: &Summary) {
         self.fresh.extend_from_slice(&line(summary));
@@ -104,7 +114,9 @@ impl Index {
     /// Adds the summaries of new records to an index.
     pub fn add(path: &Path, summaries: &[Arc<Summary>]) -> Result<(), FileError> {
         let mut bytes = vec![b'\n'];
-        summaries.iter().for_each(|summary| bytes.extend_from_slice(&line(summary)));
+        for summary in summaries {
+            bytes.extend_from_slice(&line(summary));
+        }
         files::append(path, &bytes)
     }
 
@@ -157,6 +169,9 @@ mod tests {
             assert!(matches!(one, Some(1.0 | 3.0)) && matches!(two, None | Some(2.0)), "{bit}");
             assert_eq!(three, None);
         }
+        let latest = |count| Index::of(&path, whole.clone()).latest(count);
+        assert_eq!(latest(1)[0].provenance.seconds, 3.0);
+        assert_eq!((latest(2).len(), latest(9).len()), (2, 3));
         // What is added after a cut line is read.
         files::write(&path, &whole[..whole.len() - 9]).unwrap();
         Index::add(&path, &[Arc::new(summary(3, 4.0))]).unwrap();

@@ -209,6 +209,11 @@ impl Store {
         }
     }
 
+    /// The results that the index came to know last, at most so many.
+    pub fn latest_results(&self, count: usize) -> Vec<Summary> {
+        self.index().latest(count)
+    }
+
     /// Every result that the index knows, sorted by key.
     pub fn results(&self) -> Vec<Summary> {
         self.index().all()

@@ -174,7 +174,7 @@ mod tests {
         assert!(!believed(i128::MIN / 2, &|_| ()), "the clock stood before 1970");
         let changes: [&dyn Fn(&mut Stamp); 5] =
             [&|s| s.device += 1, &|s| s.inode += 1, &|s| s.len += 1, &|s| s.modified -= 1, &|s| {
-                s.changed -= 1
+                s.changed -= 1;
             }];
         for change in changes {
             assert!(!believed(written + 2 * MARGIN, change));

@@ -53,7 +53,7 @@ impl Display for Lines<'_> {
                 self.say("skipped ", nodes[0], &more);
             }
             Event::Notice(words) | Event::Retrying { words, .. } => {
-                drop(writeln!(io::stderr(), "{words}"))
+                drop(writeln!(io::stderr(), "{words}"));
             }
             Event::Interrupting => drop(writeln!(io::stderr(), "{INTERRUPTING}")),
         }

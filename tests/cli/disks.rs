@@ -33,6 +33,7 @@ outputs = {{ o = "file" }}
 }
 
 /// Runs a script as the root of a namespace in which it may mount; `None` where that is not allowed.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn in_a_namespace(folder: &Path, script: &str) -> Option<Ended> {
     let enter = |script: &str| {
         let mut command = Command::new("unshare");

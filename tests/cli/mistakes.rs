@@ -406,3 +406,21 @@ keep = "no"
 "#]]
     );
 }
+
+#[test]
+fn an_edge_to_a_stage_with_mistakes_is_no_mistake() {
+    let text = r#"[experiment]
+name = "x"
+[stages.a]
+kind = "exe"
+[stages.table]
+kind = "exec"
+command = ["true"]
+outputs = { o = "table" }
+[stages.capacity]
+kind = "manifold.capacity"
+activations = "@a"
+"#;
+    let said = check(text);
+    assert!(said.contains("no kind is called `exe`") && said.ends_with("\n1 error\n"), "{said}");
+}
