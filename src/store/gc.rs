@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::files::{self, FileError};
@@ -58,8 +59,8 @@ pub struct Cleaning {
     pub kept_bytes: u64,
     /// Only what has not changed since is removed.
     pub(super) limit: i128,
-    /// This machine.
-    pub(super) here: String,
+    /// What was to stay.
+    pub(super) terms: Terms,
 }
 
 /// A result to be removed.
@@ -149,31 +150,33 @@ impl Store {
         cleaning.rest = self.rest(terms, &roots, (&survey, &cleaning), now)?;
         cleaning.limit = roots.limit;
         cleaning.live = roots.live;
-        cleaning.here.clone_from(&terms.here);
+        cleaning.terms.clone_from(terms);
         Ok(cleaning)
     }
 
     /// Removes what a cleaning names and nobody has touched since.
     pub fn clean(&self, cleaning: &Cleaning) -> Result<Freed, StoreError> {
-        let mut freed = Freed::default();
-        for doomed in &cleaning.results {
-            if let Some(bytes) = remove_old(&self.record_path(&doomed.summary.key), cleaning)? {
-                freed.results += 1;
-                freed.bytes += bytes;
-            }
-        }
+        // What runs have found that have begun since stays too.
+        let roots = self.roots(&cleaning.terms, cleaning.limit)?;
+        let limit = roots.limit;
+        let results = cleaning.results.par_iter().map(|doomed| &doomed.summary);
+        let results = results.filter(|summary| !roots.reaches(summary));
+        let records = results.map(|summary| remove_old(&self.record_path(&summary.key), limit));
+        let records: Vec<Option<u64>> = records.collect::<Result<_, _>>()?;
         // A result that was committed meanwhile keeps its objects.
         let survey = self.scan()?;
         survey.refuse_newer()?;
         let still: BTreeSet<Hash> = survey.results.iter().flat_map(|f| named(&f.summary)).collect();
-        for hash in cleaning.objects.keys().filter(|hash| !still.contains(hash)) {
-            if let Some(bytes) = remove_old(&self.object_here(hash), cleaning)? {
-                freed.objects += 1;
-                freed.bytes += bytes;
-            }
-        }
+        let objects = cleaning.objects.par_iter().filter(|(hash, _)| !still.contains(hash));
+        let objects = objects.map(|(hash, _)| remove_old(&self.object_here(hash), limit));
+        let objects: Vec<Option<u64>> = objects.collect::<Result<_, _>>()?;
+        let mut freed = Freed {
+            results: records.iter().flatten().count(),
+            objects: objects.iter().flatten().count(),
+            bytes: records.iter().chain(&objects).flatten().sum(),
+        };
         for rest in &cleaning.rest {
-            freed.bytes += rest.remove(cleaning)?;
+            freed.bytes += rest.remove(&cleaning.terms.here, limit)?;
         }
         self.rewrite_index(survey)?;
         Ok(freed)
@@ -181,9 +184,9 @@ impl Store {
 }
 
 /// Removes a file that has not changed since the limit; yields its length, if it was there.
-fn remove_old(path: &Path, cleaning: &Cleaning) -> Result<Option<u64>, FileError> {
+fn remove_old(path: &Path, limit: i128) -> Result<Option<u64>, FileError> {
     match files::stamp(path) {
-        Ok(stamp) if stamp.changed < cleaning.limit => {
+        Ok(stamp) if stamp.changed < limit => {
             files::remove(path)?;
             Ok(Some(stamp.len))
         }
@@ -355,6 +358,24 @@ mod tests {
         assert_eq!((freed.results, freed.objects), (2, 1), "only the shared one");
         let verified = store.verify(&store.scan().unwrap(), &|_| ()).unwrap();
         assert_eq!(verified.problems, []);
+    }
+
+    #[test]
+    fn what_a_run_finds_that_begins_meanwhile_stays() {
+        let (_folder, store) = store();
+        for node in ["a", "b"] {
+            put(&store, node, &[node]);
+        }
+        rest();
+        let terms = Terms { margin: Duration::ZERO, ..terms(&[]) };
+        let cleaning = store.cleaning(&terms).unwrap();
+        assert_eq!(cleaning.results.len(), 2);
+        let live = Run { owner: None, outcome: Outcome::Unfinished, ..run("r1") };
+        store.write_run(&live).unwrap();
+        store.note_hits("r1", &[key("a")]).unwrap();
+        let freed = store.clean(&cleaning).unwrap();
+        assert_eq!((freed.results, freed.objects), (1, 1));
+        assert!(store.find(&key("a")).unwrap().is_some());
     }
 
     #[test]

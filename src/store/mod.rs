@@ -6,8 +6,10 @@
 //! cache/v1/index                   what the engine needs of the records, in one file; may be lost
 //! cache/v1/checkpoints/ab/<key>/   how far the node with that key has come; gone once it has a record
 //! cache/v1/leases/ab/<key>         who is computing the node with that key
-//! cache/v1/runs/<id>/              one folder an invocation: run.json, and a log for each node under way or failed
+//! cache/v1/runs/<id>/              one folder an invocation: run.json, a log for each node under way or failed, and
+//!                                  while it goes on the results that it has found here
 //! cache/v1/sets/<hash>             the results of a run, keys by node name
+//! cache/v1/pins/<name>             sets of which no result is removed
 //! cache/v1/settled/<fingerprint>   experiments that are done
 //! cache/v1/stamps                  hashes of user data, by what the file system says of them
 //! cache/v1/quarantine/             what was found damaged

@@ -79,14 +79,14 @@ impl Part {
 
 impl Rest {
     /// Removes it; yields its bytes, if it was there and nobody has touched it.
-    pub(super) fn remove(&self, cleaning: &Cleaning) -> Result<u64, FileError> {
+    pub(super) fn remove(&self, here: &str, limit: i128) -> Result<u64, FileError> {
         let Ok(stamp) = files::stamp(&self.path) else { return Ok(0) };
-        if self.part.is_shared() && stamp.changed >= cleaning.limit {
+        if self.part.is_shared() && stamp.changed >= limit {
             return Ok(0);
         }
         match self.part {
             Part::Scratch | Part::Checkpoints => files::remove_folder(&self.path)?,
-            Part::Leases => lease::remove_dead(&self.path, &cleaning.here)?,
+            Part::Leases => lease::remove_dead(&self.path, here)?,
             _ => files::remove(&self.path)?,
         }
         Ok(self.bytes)
@@ -128,7 +128,7 @@ impl Store {
                 }
             }
         }
-        let sets = self.idle_sets(roots, survey, cleaning)?;
+        let sets = self.idle_sets((terms, roots), survey, cleaning)?;
         for (path, bytes) in sets.0 {
             add(Part::Sets, path, bytes);
         }
@@ -166,10 +166,11 @@ impl Store {
         Ok(done)
     }
 
-    /// The sets that no root names and that name no result beyond the roots' that stays, and those that stay.
+    /// The sets that no run, pin or named experiment has now, and that name no other result that stays; and the sets
+    /// that stay.
     fn idle_sets(
         &self,
-        roots: &Roots,
+        (terms, roots): (&Terms, &Roots),
         survey: &Survey,
         cleaning: &Cleaning,
     ) -> Result<(Vec<Weighed>, BTreeSet<Hash>), FileError> {
@@ -189,7 +190,8 @@ impl Store {
                 continue;
             }
             let nodes = self.read_set(&hash).unwrap_or_default();
-            if nodes.values().any(|key| extra.contains(key)) {
+            let is_named = !nodes.is_empty() && nodes.values().all(|key| terms.keep.contains(key));
+            if is_named || nodes.values().any(|key| extra.contains(key)) {
                 kept.insert(hash);
             } else {
                 idle.push((folder.join(&entry.name), entry.stamp.len));

@@ -210,6 +210,11 @@ fn what_a_change_left_behind_is_removed() {
     let count = |folder: &str| files(&bench.path(&format!("cache/v1/{folder}"))).len();
     assert_eq!((count("sets"), count("settled"), count("nodes"), count("runs")), (1, 1, 4, 2));
     assert_eq!(bench.counts(&[]), (0, 4));
+    // What is named is still known to be done.
+    bench.write("x.toml", &text);
+    assert_eq!(bench.counts(&[]), (2, 2));
+    assert_eq!(bench.run(&["cache", "gc", "--keep-runs", "0", "--yes", "x.toml"]).code, Some(0));
+    assert_eq!((count("sets"), count("settled"), count("nodes")), (1, 1, 4));
 }
 
 /// A script that says that it has begun and waits until it may go on.
