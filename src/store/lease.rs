@@ -69,6 +69,11 @@ fn started(process: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether there is a process of a number on this host.
+pub(super) fn is_running(process: u32) -> bool {
+    started(process).is_some()
+}
+
 /// A run, as the others see it: the file behind all its leases. Gone when this is dropped.
 #[derive(Debug)]
 pub struct Bearer {

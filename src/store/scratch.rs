@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::files::{self, FileError};
+use super::lease;
 
 /// The folder in which the nodes of one invocation work.
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    host: String,
     /// Held as long as the invocation lives: the system lets go of it even when the process is killed.
     _lock: File,
 }
@@ -20,7 +22,7 @@ impl Store {
     /// Makes the working folder of this process, and removes those that dead ones of the same host left behind.
     pub fn scratch(&self, host: &str) -> Result<Scratch, FileError> {
         let all = self.root().join("scratch");
-        self.dead_folders(host)?.iter().try_for_each(|folder| files::remove_folder(folder))?;
+        sweep(&all, host)?;
         let mut number = 0;
         while all.join(name(host, number)).exists() {
             number += 1;
@@ -28,22 +30,43 @@ impl Store {
         let folder = all.join(name(host, number));
         files::make_folder(&folder)?;
         let lock = files::try_lock(&folder.join(LOCK))?.expect("the name is this process's own");
-        Ok(Scratch { folder, _lock: lock })
+        Ok(Scratch { folder, host: host.to_owned(), _lock: lock })
     }
 
     /// The working folders that dead processes of a host left behind.
     pub(super) fn dead_folders(&self, host: &str) -> Result<Vec<PathBuf>, FileError> {
-        let all = self.root().join("scratch");
-        let mut dead = Vec::new();
-        for name in files::folders(&all)?.iter().filter(|name| is_of(name, host)) {
-            let folder = all.join(name);
-            // One whose lock is not there yet is being made.
-            if folder.join(LOCK).exists() && files::try_lock(&folder.join(LOCK))?.is_some() {
-                dead.push(folder);
-            }
-        }
-        Ok(dead)
+        dead(&self.root().join("scratch"), host)
     }
+}
+
+fn dead(all: &Path, host: &str) -> Result<Vec<PathBuf>, FileError> {
+    let mut dead = Vec::new();
+    for name in files::folders(all)?.iter().filter(|name| is_of(name, host)) {
+        let folder = all.join(name);
+        let is_dead = if folder.join(LOCK).exists() {
+            files::try_lock(&folder.join(LOCK))?.is_some()
+        } else {
+            // It is being made, or was removed in part while a worker that was about to end still wrote to it.
+            !process(name).is_some_and(lease::is_running)
+        };
+        if is_dead {
+            dead.push(folder);
+        }
+    }
+    Ok(dead)
+}
+
+/// Removes what dead processes of a host left behind; what cannot be removed now goes the next time.
+fn sweep(all: &Path, host: &str) -> Result<(), FileError> {
+    for folder in dead(all, host)? {
+        drop(files::remove_folder(&folder));
+    }
+    Ok(())
+}
+
+/// The process that a working folder's name says it is of.
+fn process(name: &str) -> Option<u32> {
+    name.rsplit('-').nth(1)?.parse().ok()
 }
 
 /// Whether a working folder's name says that it is of a host.
@@ -69,8 +92,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now goes with the next run.
+        // What cannot be removed now goes with the next run. Workers of a run that was killed may have gone on for a
+        // moment: by now they have ended.
         drop(files::remove_folder(&self.folder));
+        if let Some(all) = self.folder.parent() {
+            drop(sweep(all, &self.host));
+        }
     }
 }
 
@@ -88,7 +115,14 @@ mod tests {
             files::make_folder(&all.join(dead)).unwrap();
             files::write(&all.join(dead).join(LOCK), b"").unwrap();
         }
+        // Without a lock: of a process that is there, and of one that is not.
+        let own = format!("here-{}-9", std::process::id());
+        for name in [own.as_str(), "here-4194305-0"] {
+            files::make_folder(&all.join(name)).unwrap();
+        }
         let second = store.scratch("here").unwrap();
+        assert!(all.join(&own).exists() && !all.join("here-4194305-0").exists());
+        files::remove_folder(&all.join(own)).unwrap();
         assert!(living.path().exists() && second.path().exists());
         assert!(!all.join("here-1-0").exists(), "nobody holds its lock");
         assert!(all.join("there-1-0").exists(), "another host's lock says nothing here");

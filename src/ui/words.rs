@@ -4,7 +4,8 @@ use crate::engine::failure::{Failure, FailureKind};
 
 /// Writes a duration as people say it: `840 ms`, `3.2 s`, `2 min 5 s`, `3 h 20 min`.
 pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0);
+    // A sum of nothing is -0.0.
+    let seconds = seconds.max(0.0) + 0.0;
     let whole = seconds.round() as u64;
     match seconds {
         s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
