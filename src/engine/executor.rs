@@ -8,7 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -99,16 +99,32 @@ impl Handle for Asked {
 pub struct Processes {
     program: PathBuf,
     environment: Vec<(String, String)>,
-    idle: Arc<Mutex<Vec<Worker>>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
 
-/// A child process, and both directions of the channel to it.
+/// A child process, and both directions of the channel to it. A thread of its own attends to it.
 struct Worker {
     child: Child,
     reader: UnixStream,
     writer: Arc<Mutex<UnixStream>>,
     /// What its slot added to its environment.
     slot: Vec<(String, String)>,
+}
+
+/// A job for a worker.
+struct Task {
+    id: NodeId,
+    job: Job,
+    reports: Reports,
+}
+
+/// A worker that waits. When this is dropped it ends.
+struct Idle {
+    process: u32,
+    slot: Vec<(String, String)>,
+    writer: Arc<Mutex<UnixStream>>,
+    /// To the thread that attends to it.
+    tasks: Sender<Task>,
 }
 
 impl Processes {
@@ -129,41 +145,52 @@ impl Processes {
 impl Executor for Processes {
     fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Handle> {
         let waiting = if job.small { take_idle(&self.idle, &job.environment) } else { None };
-        let worker = match waiting {
-            Some(worker) => Ok(worker),
-            None => self.spawn(&job),
-        };
-        match worker {
+        let task = Task { id, job, reports };
+        if let Some(Idle { writer, tasks, .. }) = waiting {
+            tasks.send(task).expect("whoever attends to an idle worker listens");
+            return Box::new(Channel(Some(writer)));
+        }
+        match self.spawn(&task.job) {
             Ok(worker) => {
                 let handle = Channel(Some(Arc::clone(&worker.writer)));
                 let idle = Arc::clone(&self.idle);
-                thread::spawn(move || attend(id, &job, worker, &idle, &reports));
+                thread::spawn(move || attend(worker, task, &idle));
                 Box::new(handle)
             }
             Err(error) => {
-                let message = format!("cannot start a worker: {error}");
-                let failure = Failure::new(FailureKind::Resource, message);
-                drop(reports.send((id, Report::Ended(Err(failure)))));
+                let Task { id, reports, .. } = task;
+                drop(reports.send((id, Report::Ended(Err(not_started(&error))))));
                 Box::new(Channel(None))
             }
         }
     }
 }
 
+fn not_started(error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Resource, format!("cannot start a worker: {error}"))
+}
+
 /// Finds a worker that waits with that environment and is alive.
-fn take_idle(idle: &Mutex<Vec<Worker>>, slot: &[(String, String)]) -> Option<Worker> {
+fn take_idle(idle: &Mutex<Vec<Idle>>, slot: &[(String, String)]) -> Option<Idle> {
     let mut idle = idle.lock().expect("no holder of this lock panics");
     loop {
         let at = idle.iter().position(|worker| worker.slot == slot)?;
-        let mut worker = idle.swap_remove(at);
-        if matches!(worker.child.try_wait(), Ok(None)) {
+        let worker = idle.swap_remove(at);
+        if !has_ended(worker.process) {
             return Some(worker);
         }
     }
 }
 
+/// Whether a child process has ended, without taking note of it.
+fn has_ended(process: u32) -> bool {
+    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return true };
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), ended), Ok(None))
+}
+
 impl Processes {
-    /// Starts a worker.
+    /// Starts a worker; it has not said a word yet.
     fn spawn(&self, job: &Job) -> io::Result<Worker> {
         let (ours, theirs) = UnixStream::pair()?;
         let writer = Arc::new(Mutex::new(ours.try_clone()?));
@@ -177,13 +204,7 @@ impl Processes {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut worker = Worker { child, reader: ours, writer, slot: job.environment.clone() };
-        if let Err(error) = greet(&mut worker.reader) {
-            end_group(&worker.child);
-            drop(worker.child.wait());
-            return Err(error);
-        }
-        Ok(worker)
+        Ok(Worker { child, reader: ours, writer, slot: job.environment.clone() })
     }
 }
 
@@ -196,21 +217,39 @@ fn greet(reader: &mut UnixStream) -> io::Result<()> {
     }
 }
 
-/// Has a worker compute a job, and keeps it for another or ends it.
-fn attend(id: NodeId, job: &Job, mut worker: Worker, idle: &Mutex<Vec<Worker>>, reports: &Reports) {
-    let said = converse(id, job, &mut worker, reports);
-    let ended = match said {
-        Some((ended, true)) => {
-            idle.lock().expect("no holder of this lock panics").push(worker);
-            ended
-        }
-        said => {
+/// Has a worker compute one job after the other, as long as it takes any.
+fn attend(mut worker: Worker, first: Task, idle: &Mutex<Vec<Idle>>) {
+    let greeted = greet(&mut worker.reader);
+    let mut task = first;
+    loop {
+        let Task { id, job, reports } = task;
+        let said = match &greeted {
+            Ok(()) => converse(id, &job, &mut worker, &reports),
+            Err(error) => Some((Err(not_started(error)), false)),
+        };
+        let Some((ended, true)) = said else {
             end_group(&worker.child);
             let status = worker.child.wait();
-            said.map_or_else(|| Err(died(status, &job.log)), |(ended, _)| ended)
+            let ended = said.map_or_else(|| Err(died(status, &job.log)), |(ended, _)| ended);
+            drop(reports.send((id, Report::Ended(ended))));
+            return;
+        };
+        let (tasks, inbox) = mpsc::channel();
+        let (slot, writer) = (worker.slot.clone(), Arc::clone(&worker.writer));
+        let waiting = Idle { process: worker.child.id(), slot, writer, tasks };
+        // Before the end is told: then the next job finds it.
+        idle.lock().expect("no holder of this lock panics").push(waiting);
+        drop(reports.send((id, Report::Ended(ended))));
+        drop(reports);
+        match inbox.recv() {
+            Ok(next) => task = next,
+            // Nobody wants it any more: it ends when the channel closes, or has ended already.
+            Err(_) => {
+                drop(worker.child.try_wait());
+                return;
+            }
         }
-    };
-    drop(reports.send((id, Report::Ended(ended))));
+    }
 }
 
 /// Waits for a worker to end, and ends what it has started and left behind. The worker leads its own process group.

@@ -130,10 +130,12 @@ impl Store {
     }
 
     /// Claims the right to compute the node with a key.
-    pub fn claim(&self, key: &Hash, bearer: &Bearer) -> Result<Claim, FileError> {
+    pub fn claim(&self, key: &Hash, bearer: &mut Bearer) -> Result<Claim, FileError> {
         let path = self.lease_path(key);
         loop {
             if files::link(&bearer.path, &path)? {
+                // A sign of life too: who watched an earlier lease of this run on the key begins to count anew.
+                bearer.raise()?;
                 return Ok(Claim::Mine(Lease { path, bearer: bearer.id()? }));
             }
             match look(&path) {
@@ -194,12 +196,16 @@ fn take_away(path: &Path, dead: &Owner) -> Result<(), FileError> {
 }
 
 impl Bearer {
-    /// Raises the pulse of all leases.
+    /// Raises the pulse of all leases, and has a server hear of it.
     pub fn beat(&mut self) -> Result<(), FileError> {
+        self.raise()?;
+        self.file.sync_data().map_err(|e| FileError::new("renew", &self.path, e))
+    }
+
+    fn raise(&mut self) -> Result<(), FileError> {
         self.beats += 1;
         let pulse = format!("{:>PULSE$}", self.beats);
-        let written =
-            self.file.write_all_at(pulse.as_bytes(), 0).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all_at(pulse.as_bytes(), 0);
         written.map_err(|e| FileError::new("renew", &self.path, e))
     }
 
@@ -281,14 +287,14 @@ mod tests {
     fn one_owner_at_a_time() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let [first, second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
-        let Claim::Mine(lease) = store.claim(&key, &first).unwrap() else { panic!("it was free") };
+        let [mut first, mut second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
+        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else { panic!("it was free") };
         assert!(
-            matches!(store.claim(&key, &second).unwrap(), Claim::Theirs(holder) if holder == a)
+            matches!(store.claim(&key, &mut second).unwrap(), Claim::Theirs(holder) if holder == a)
         );
         assert!(lease.is_held());
         lease.release().unwrap();
-        assert!(matches!(store.claim(&key, &second).unwrap(), Claim::Mine(_)));
+        assert!(matches!(store.claim(&key, &mut second).unwrap(), Claim::Mine(_)));
     }
 
     #[test]
@@ -296,23 +302,23 @@ mod tests {
         let (_folder, store, key) = bench();
         // No process of this number started at tick 1.
         let gone = owner(std::process::id(), "here");
-        let dead = store.enter(gone).unwrap();
-        drop(store.claim(&key, &dead).unwrap());
+        let mut dead = store.enter(gone).unwrap();
+        drop(store.claim(&key, &mut dead).unwrap());
         // Its process had no time for that.
         std::mem::forget(dead);
         let this = Owner::this("here", "r");
         assert!(this.since.is_some() && !this.is_gone("here"));
-        let living = store.enter(this).unwrap();
+        let mut living = store.enter(this).unwrap();
         assert_eq!(files::names(&store.root().join("leases")).unwrap().len(), 1);
-        assert!(matches!(store.claim(&key, &living).unwrap(), Claim::Mine(_)));
+        assert!(matches!(store.claim(&key, &mut living).unwrap(), Claim::Mine(_)));
     }
 
     #[test]
     fn a_pulse_that_stands_still_loses_it_and_its_owner_notices() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let [mut first, second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
-        let Claim::Mine(lease) = store.claim(&key, &first).unwrap() else { panic!("it was free") };
+        let [mut first, mut second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
+        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else { panic!("it was free") };
         let (patience, begun) = (Duration::from_mins(1), Instant::now());
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut vigil = Vigil::new(&store, &key, &b, patience, begun);
@@ -322,7 +328,7 @@ mod tests {
         }
         assert!(!vigil.is_over(at(210)).unwrap());
         assert!(vigil.is_over(at(211)).unwrap());
-        let claim = store.claim(&key, &second).unwrap();
+        let claim = store.claim(&key, &mut second).unwrap();
         let Claim::Mine(new) = claim else { panic!("it was taken away") };
         // The old owner wakes up: it does no harm to the new one.
         first.beat().unwrap();
@@ -335,8 +341,8 @@ mod tests {
     fn a_lease_that_changed_hands_is_put_back() {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
-        let second = store.enter(b).unwrap();
-        let Claim::Mine(lease) = store.claim(&key, &second).unwrap() else { panic!("it was free") };
+        let mut second = store.enter(b).unwrap();
+        let Claim::Mine(lease) = store.claim(&key, &mut second).unwrap() else { panic!("it was free") };
         take_away(&store.lease_path(&key), &a).unwrap();
         assert!(lease.is_held());
     }
@@ -391,7 +397,7 @@ mod tests {
                 match step {
                     // No run claims what it holds: it would find that no process of this number runs here.
                     Move::Claim(i) if before.contains(&i) => (),
-                    Move::Claim(i) => match store.claim(&key, &bearers[i]).unwrap() {
+                    Move::Claim(i) => match store.claim(&key, &mut bearers[i]).unwrap() {
                         Claim::Mine(lease) => {
                             prop_assert!(before.is_empty());
                             (leases[i], sign) = (Some(lease), now);
@@ -430,8 +436,8 @@ mod tests {
             let last = owner(4, "d");
             let mut vigil = Vigil::new(&store, &key, &last, patience, now);
             prop_assert!(vigil.is_over(now + patience + Duration::from_secs(1)).unwrap());
-            let last = store.enter(last).unwrap();
-            prop_assert!(matches!(store.claim(&key, &last).unwrap(), Claim::Mine(_)));
+            let mut last = store.enter(last).unwrap();
+            prop_assert!(matches!(store.claim(&key, &mut last).unwrap(), Claim::Mine(_)));
         }
     }
 }

@@ -13,7 +13,7 @@ fn waiting() -> Bench {
     let told = bench.path("computed");
     let tell = |stage: &str| format!("echo {stage} >> {}", told.display());
     let script = format!(
-        "echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done; {}; echo slow > \"$1\"",
+        "echo $$ > {0}.part; mv {0}.part {0}; while [ ! -e {1} ]; do sleep 0.02; done; {2}; echo slow > \"$1\"",
         begun.display(),
         go.display(),
         tell("slow")
