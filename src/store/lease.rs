@@ -288,7 +288,9 @@ mod tests {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
         let [mut first, mut second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
-        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else { panic!("it was free") };
+        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else {
+            panic!("it was free")
+        };
         assert!(
             matches!(store.claim(&key, &mut second).unwrap(), Claim::Theirs(holder) if holder == a)
         );
@@ -318,7 +320,9 @@ mod tests {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
         let [mut first, mut second] = [&a, &b].map(|owner| store.enter(owner.clone()).unwrap());
-        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else { panic!("it was free") };
+        let Claim::Mine(lease) = store.claim(&key, &mut first).unwrap() else {
+            panic!("it was free")
+        };
         let (patience, begun) = (Duration::from_mins(1), Instant::now());
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut vigil = Vigil::new(&store, &key, &b, patience, begun);
@@ -342,7 +346,9 @@ mod tests {
         let (_folder, store, key) = bench();
         let (a, b) = (owner(1, "far"), owner(2, "away"));
         let mut second = store.enter(b).unwrap();
-        let Claim::Mine(lease) = store.claim(&key, &mut second).unwrap() else { panic!("it was free") };
+        let Claim::Mine(lease) = store.claim(&key, &mut second).unwrap() else {
+            panic!("it was free")
+        };
         take_away(&store.lease_path(&key), &a).unwrap();
         assert!(lease.is_held());
     }
