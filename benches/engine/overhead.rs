@@ -85,7 +85,7 @@ pub(crate) fn print() -> Result<()> {
         scratch,
         checkpoints: Checkpointing::default(),
     };
-    let (never, executor) = (AtomicBool::new(false), InProcess(TOYS));
+    let (never, executor) = (AtomicBool::new(false), InProcess::of(TOYS));
     let since = Instant::now();
     let results = run::run(&plan.graph, &store, &executor, &options, &never, &mut |_| ());
     let each = since.elapsed().div_f64(NODES as f64);

@@ -64,20 +64,53 @@ pub trait Handle: Send {
     fn kill(&mut self);
 }
 
-/// Runs each job in a thread of this process: for toy kinds and tests.
-pub struct InProcess(pub Registry);
+/// Runs jobs in threads of this process: for toy kinds and tests.
+pub struct InProcess {
+    registry: Registry,
+    /// Threads that have computed a job and wait for another.
+    idle: Arc<Mutex<Vec<Sender<InThread>>>>,
+}
+
+/// A job for a thread of this process.
+type InThread = (Task, Asked);
+
+impl InProcess {
+    /// Runs kinds of a registry.
+    pub fn of(registry: Registry) -> Self {
+        Self { registry, idle: Arc::default() }
+    }
+}
 
 impl Executor for InProcess {
     fn start(&self, id: NodeId, job: Job, reports: Reports) -> Box<dyn Handle> {
         let asked = Asked::default();
-        let (flags, registry) = (asked.clone(), self.0);
-        thread::spawn(move || {
-            // A receiver that is gone has nothing left to hear.
-            let tell = |report| drop(reports.send((id, report)));
-            let sink = |fraction, note| tell(Report::Progress { fraction, note });
-            tell(Report::Ended(execute(&job, registry, &sink, &flags)));
-        });
+        let work = (Task { id, job, reports }, asked.clone());
+        let waiting = self.idle.lock().expect("no holder of this lock panics").pop();
+        match waiting {
+            Some(thread) => thread.send(work).expect("an idle thread listens"),
+            None => {
+                let (registry, idle) = (self.registry, Arc::clone(&self.idle));
+                thread::spawn(move || compute(registry, work, &idle));
+            }
+        }
         Box::new(asked)
+    }
+}
+
+/// Computes one job after the other, as long as there are any.
+fn compute(registry: Registry, first: InThread, idle: &Mutex<Vec<Sender<InThread>>>) {
+    let mut work = Some(first);
+    while let Some((Task { id, job, reports }, asked)) = work {
+        // A receiver that is gone has nothing left to hear.
+        let tell = |report| drop(reports.send((id, report)));
+        let sink = |fraction, note| tell(Report::Progress { fraction, note });
+        let outcome = execute(&job, registry, &sink, &asked);
+        let (sender, inbox) = mpsc::channel();
+        // Before the end is told: then the next job finds it.
+        idle.lock().expect("no holder of this lock panics").push(sender);
+        tell(Report::Ended(outcome));
+        drop(reports);
+        work = inbox.recv().ok();
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn run_graph(graph: &Graph, store: &Store, options: &Options) -> (Res
     let mut events = Vec::new();
     let never = AtomicBool::new(false);
     let mut watcher = |event: &Event| events.push(event.clone());
-    let results = run(graph, store, &InProcess(TOYS), options, &never, &mut watcher);
+    let results = run(graph, store, &InProcess::of(TOYS), options, &never, &mut watcher);
     (results, events)
 }
 
@@ -222,7 +222,7 @@ fn an_interrupt_ends_running_nodes_and_keeps_results() {
             interrupt.store(true, std::sync::atomic::Ordering::Relaxed);
         }
     };
-    let executor = InProcess(TOYS);
+    let executor = InProcess::of(TOYS);
     let options = options(&store, 2, false);
     let results = run(&plan.graph, &store, &executor, &options, &interrupt, &mut watcher);
     assert!(results.interrupted);
