@@ -7,7 +7,7 @@ use clap::Args;
 use super::workspace::{Workspace, node, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print, say};
 use crate::engine::graph::NodeId;
-use crate::engine::status::{Status, survey};
+use crate::engine::status::survey;
 use crate::store::files::{self, Access, Incoming};
 use crate::store::{FileRecord, Record, Store, hash};
 use crate::ui::words;
@@ -35,11 +35,7 @@ pub fn export(args: &ExportArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;
-    let key = |id: NodeId| match &statuses[id.index()] {
-        Status::Cached(record) => Some(record.key.to_hex()),
-        Status::Missing(key) => Some(key.to_hex()),
-        Status::Waiting(_) => None,
-    };
+    let key = |id: NodeId| statuses[id.index()].key().map(|key| key.to_hex());
     let id = node(&plan, &key, &args.node)?;
     let name = &plan.graph.node(id).name;
     let hint = format!("`wavecrest run {}` computes it", args.experiment.file.display());
@@ -49,6 +45,12 @@ pub fn export(args: &ExportArgs, cache: &CacheArgs) -> Result<(), CliError> {
         let text = format!("`{name}` has no result yet\n  hint: {hint}");
         return Err(CliError::Failed(text));
     };
+    if record.dropped {
+        let text = format!("the files of `{name}` were not kept");
+        let hint =
+            "results of a stage with `keep = false` lose them when nothing reads them any more";
+        return Err(CliError::Failed(format!("{text}\n  hint: {hint}")));
+    }
     let files = places(&record, &args.folder)?;
     check_sound(store, &files, name, &hint)?;
     let text = serde_json::to_vec_pretty(&record).expect("a record is plain data");

@@ -34,11 +34,7 @@ pub fn logs(args: &LogsArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let store = &workspace.store;
     let statuses = survey(&plan.graph, store)?;
-    let key = |id: crate::engine::graph::NodeId| match &statuses[id.index()] {
-        Status::Cached(result) => Some(result.key.to_hex()),
-        Status::Missing(key) => Some(key.to_hex()),
-        Status::Waiting(_) => None,
-    };
+    let key = |id: crate::engine::graph::NodeId| statuses[id.index()].key().map(|key| key.to_hex());
     let id = node(&plan, &key, &args.node)?;
     let node = plan.graph.node(id);
     match &statuses[id.index()] {

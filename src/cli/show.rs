@@ -7,7 +7,7 @@ use super::workspace::{Workspace, node, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::parameter::{INPUT, PATH, SEED};
-use crate::engine::status::{Status, survey};
+use crate::engine::status::survey;
 use crate::plan::Plan;
 use crate::store::{Record, Store};
 use crate::ui::words;
@@ -29,11 +29,7 @@ pub fn show(args: &ShowArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;
-    let key = |id: NodeId| match &statuses[id.index()] {
-        Status::Cached(record) => Some(record.key.to_hex()),
-        Status::Missing(key) => Some(key.to_hex()),
-        Status::Waiting(_) => None,
-    };
+    let key = |id: NodeId| statuses[id.index()].key().map(|key| key.to_hex());
     let id = node(&plan, &key, &args.node)?;
     let found = statuses[id.index()].record();
     let Some(record) = found.map(|r| workspace.store.record(&r.key)).transpose()?.flatten() else {

@@ -19,6 +19,15 @@ pub enum Status {
 }
 
 impl Status {
+    /// The key, once it is known.
+    pub fn key(&self) -> Option<Hash> {
+        match self {
+            Self::Cached(record) => Some(record.key),
+            Self::Missing(key) => Some(*key),
+            Self::Waiting(_) => None,
+        }
+    }
+
     /// The result, if it is there.
     pub fn record(&self) -> Option<&Arc<Summary>> {
         match self {

@@ -230,3 +230,92 @@ impl Store {
         Ok(dead)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::bench::{commit, key, put, rest, result, store};
+    use super::super::gc::MARGIN;
+    use super::super::lease::{Claim, Owner};
+    use super::super::record::Record;
+    use super::super::runs::Outcome;
+    use super::super::runs::tests::run;
+    use super::*;
+
+    /// Makes a file under a store's folder.
+    fn make(store: &Store, name: &str) -> PathBuf {
+        let path = store.root().join(name);
+        files::make_folder(path.parent().unwrap()).unwrap();
+        files::write(&path, b"some").unwrap();
+        path
+    }
+
+    #[test]
+    fn what_is_over_goes_and_what_goes_on_stays() {
+        let (_folder, store) = store();
+        put(&store, "a", &["one"]);
+        commit(&store, &Record { format: 1, ..result(&store, "old", &[]) });
+        let checkpoint = |node: &str| {
+            let hex = key(node).to_hex();
+            make(&store, &format!("checkpoints/{}/{hex}/1/manifest.json", &hex[..2]))
+        };
+        let (done, going) = (checkpoint("a"), checkpoint("b"));
+        for id in ["r1", "r2"] {
+            store.write_run(&run(id)).unwrap();
+        }
+        let logs = ["runs/r1/a.log", "runs/r2/b.log"].map(|name| make(&store, name));
+        let dead = Owner { host: "h".into(), process: 1, since: Some(0), run: "r1".into() };
+        let mut killed = store.enter(dead).unwrap();
+        assert!(matches!(store.claim(&key("a"), &mut killed).unwrap(), Claim::Mine(_)));
+        let there = Owner { host: "far".into(), process: 1, since: Some(0), run: "r9".into() };
+        let mut living = store.enter(there).unwrap();
+        assert!(matches!(store.claim(&key("b"), &mut living).unwrap(), Claim::Mine(_)));
+        let aside = make(&store, "quarantine/x");
+        let scratch = make(&store, "scratch/h-4194305-0/lock");
+        let own = store.scratch("h").unwrap();
+        assert!(!scratch.exists() && own.path().exists(), "a run sweeps");
+        let scratch = make(&store, "scratch/h-4194305-0/lock");
+        rest();
+        let terms = Terms {
+            keep: BTreeSet::from([key("a")]),
+            keep_runs: 1,
+            here: "h".to_owned(),
+            margin: MARGIN,
+            ..Terms::default()
+        };
+        let cleaning = store.cleaning(&terms).unwrap();
+        let mut parts: Vec<Part> = cleaning.rest.iter().map(|rest| rest.part).collect();
+        parts.sort();
+        let expected = [Part::Scratch, Part::Checkpoints, Part::Logs, Part::Records, Part::Leases];
+        assert_eq!(parts, expected);
+        store.clean(&cleaning).unwrap();
+        assert!(store.cleaning(&terms).unwrap().is_empty());
+        for (path, stays) in [
+            (&done, false),
+            (&going, true),
+            (&logs[0], false),
+            (&logs[1], true),
+            (&aside, true),
+            (&scratch, false),
+            (&own.path().to_path_buf(), true),
+        ] {
+            assert_eq!(path.exists(), stays, "{}", path.display());
+        }
+        assert!(store.holder(&key("a")).is_none() && store.holder(&key("b")).is_some());
+        let old = Terms { older_than: Some(Duration::ZERO), ..terms };
+        store.clean(&store.cleaning(&old).unwrap()).unwrap();
+        assert!(!aside.exists());
+    }
+
+    #[test]
+    fn what_a_live_run_has_found_is_not_forgotten() {
+        let (_folder, store) = store();
+        let live = super::super::runs::Run { outcome: Outcome::Unfinished, ..run("r1") };
+        store.write_run(&live).unwrap();
+        store.note_hits("r1", &[key("a")]).unwrap();
+        rest();
+        let terms = Terms { here: "h".to_owned(), ..Terms::default() };
+        assert!(store.cleaning(&terms).unwrap().is_empty());
+    }
+}

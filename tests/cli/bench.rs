@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -76,6 +77,20 @@ impl Bench {
             skipped("this user cannot mount a folder read-only in a namespace");
         }
         ended
+    }
+
+    /// Runs a command on a terminal, on which somebody types; `None` where there is no program that makes one.
+    pub(crate) fn run_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Option<String> {
+        let words = [&[PROGRAM], arguments].concat().join(" ");
+        let mut command = Command::new("script");
+        self.prepare(command.args(["-qec", &words, "/dev/null"]));
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let Ok(mut child) = started else {
+            skipped("there is no program `script`");
+            return None;
+        };
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        Some(Ended::of(child.wait_with_output().unwrap()).stdout)
     }
 
     /// Every file under a folder, with its bytes.

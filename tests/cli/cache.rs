@@ -182,6 +182,19 @@ fn a_cleaning_says_what_it_would_remove_and_removes_it_when_told() {
 }
 
 #[test]
+fn a_cleaning_asks_on_a_terminal() {
+    let bench = chain();
+    let gc = ["cache", "gc", "--keep-runs", "0"];
+    for (typed, left) in [("n\n", 4), ("\n", 4), ("y\n", 0)] {
+        let Some(said) = bench.run_on_a_terminal(&gc, typed) else { return };
+        assert!(said.contains("remove all this? [y/N]"), "{said}");
+        let told = if left == 0 { "removed 4 results" } else { "nothing was removed" };
+        assert!(said.contains(told), "{said}");
+        assert_eq!(bench.objects("cache").len(), left);
+    }
+}
+
+#[test]
 fn a_cleaning_keeps_what_is_young_or_fits() {
     let bench = chain();
     let keep = ["--keep-runs", "0"];
