@@ -10,7 +10,7 @@ use super::failure::{Failure, FailureKind, Shortage};
 use super::graph::{Node, NodeId};
 use super::schedule::State;
 use super::walk::{Running, Walk};
-use crate::spec::quantity::duration_words;
+use crate::spec::quantity::{duration_words, size_words};
 use crate::store::Hash;
 
 /// More often than this a result is not computed again in one run.
@@ -86,7 +86,7 @@ impl Walk<'_> {
         *failed += 1;
         let key = self.keys[id.index()].expect("a node that ran has a key");
         let again = node.retries.again(&failure, *failed, &attempt.slot, &key);
-        let Some(again) = again.filter(|_| !self.results.interrupted && !self.winding_down) else {
+        let Some(again) = again.filter(|_| self.goes_on()) else {
             self.fail(id, failure);
             return;
         };
@@ -187,10 +187,4 @@ impl Walk<'_> {
             running.handle.cancel();
         }
     }
-}
-
-/// A number of bytes, as people write it.
-fn size_words(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    format!("{} MiB", bytes.div_ceil(MIB))
 }

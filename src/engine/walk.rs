@@ -82,6 +82,11 @@ impl Walk<'_> {
         at_work == 0 && self.awaited.is_empty()
     }
 
+    /// Whether more may be started.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.results.interrupted && !self.winding_down
+    }
+
     /// Learns from the store what the stages took in earlier runs, where something is to be computed.
     pub(super) fn estimate(&mut self) {
         if !self.schedule.has_ready() {
@@ -317,7 +322,7 @@ impl Walk<'_> {
                     self.resolve(freed);
                 }
             }
-            Err(failure) if !failure.damaged.is_empty() && !self.results.interrupted => {
+            Err(failure) if !failure.damaged.is_empty() && self.goes_on() => {
                 self.recover(id, &failure.damaged);
             }
             Err(failure) => {
