@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use wavecrest::engine::checkpoint::Checkpointing;
 use wavecrest::engine::context::Context;
 use wavecrest::engine::executor::InProcess;
+use wavecrest::engine::graph::Graph;
 use wavecrest::engine::kind::{Kind, Registry};
 use wavecrest::engine::machine::Machine;
 use wavecrest::engine::resources::Capacity;
@@ -60,19 +62,36 @@ impl Stage for Constant {
 const TOYS: Registry = Registry(&[Kind::of::<Constant>()]);
 const NODES: usize = 1000;
 
+/// So many runs, of which the fastest counts: the others waited for something else.
+const ROUNDS: usize = 5;
+
 /// Prints how long a node takes, of many.
 pub(crate) fn print() -> Result<()> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let mut text = "[experiment]\nname = \"toys\"\n".to_owned();
-    for value in 0..NODES {
-        text += &format!("[stages.n{value}]\nkind = \"toy\"\nvalue = {value}\n");
-    }
+    let text: String = (0..NODES)
+        .map(|value| format!("[stages.n{value}]\nkind = \"toy\"\nvalue = {value}\n"))
+        .collect();
+    let text = format!("[experiment]\nname = \"toys\"\n{text}");
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
     let experiment = read_text(Path::new("x.toml"), &text, &mut sources, &mut errors);
     let plan = plan::build(experiment, TOYS, &mut Stamps::default(), &mut errors);
     let plan = plan.context("the graph has no mistakes")?;
-    let store = Store::open(&folder.path().join("cache"))?;
-    let scratch = folder.path().join("scratch");
+    // Removed together at the end: files deleted just now slow down the making of others.
+    let folders: Vec<TempDir> = (0..ROUNDS)
+        .map(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")))
+        .collect::<Result<_, _>>()?;
+    let times = folders.iter().map(|folder| time(&plan.graph, folder.path()));
+    let best = times.collect::<Result<Vec<_>>>()?.into_iter().min().context("it ran")?;
+    println!(
+        "engine, each of {NODES} toy nodes in its process: {:.3} ms; target: less than 0.3 ms",
+        best.div_f64(NODES as f64).as_secs_f64() * 1e3
+    );
+    Ok(())
+}
+
+/// How long a run takes that finds nothing in its store.
+fn time(graph: &Graph, folder: &Path) -> Result<Duration> {
+    let store = Store::open(&folder.join("cache"))?;
+    let scratch = folder.join("scratch");
     files::make_folder(&scratch)?;
     let options = Options {
         run: "bench".into(),
@@ -87,16 +106,8 @@ pub(crate) fn print() -> Result<()> {
     };
     let (never, executor) = (AtomicBool::new(false), InProcess::of(TOYS));
     let since = Instant::now();
-    let results = run::run(&plan.graph, &store, &executor, &options, &never, &mut |_| ());
-    let each = since.elapsed().div_f64(NODES as f64);
+    let results = run::run(graph, &store, &executor, &options, &never, &mut |_| ());
+    let took = since.elapsed();
     ensure!(results.computed == NODES, "{} of {NODES} were computed", results.computed);
-    println!(
-        "engine, each of {NODES} toy nodes in its process: {}; target: less than 0.3 ms",
-        words(each)
-    );
-    Ok(())
-}
-
-fn words(time: Duration) -> String {
-    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+    Ok(took)
 }
