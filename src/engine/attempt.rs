@@ -56,7 +56,7 @@ pub fn prepare(
         node: node.name.clone(),
         kind: node.kind.name.to_owned(),
         version: node.kind.version,
-        parameters: node.parameters.clone(),
+        parameters: node.parameters.to_json(),
         inputs,
         objects,
         cache: store.cache().to_path_buf(),
@@ -125,7 +125,7 @@ impl Attempt {
             key,
             kind: node.kind.name.to_owned(),
             version: node.kind.version,
-            parameters: node.parameters.clone(),
+            parameters: node.parameters.to_json(),
             inputs: self.inputs.clone(),
             outputs: produced.outputs,
             dropped: false,
@@ -153,6 +153,8 @@ impl Attempt {
     }
 }
 
-/// The hash of this program's binary, computed once there is something to record.
-pub static BINARY: LazyLock<Option<Hash>> =
-    LazyLock::new(|| hash::file("/proc/self/exe".as_ref()).ok().map(|(hash, _)| hash));
+/// The hash of this program's binary, computed once there is something to record. It is read and not mapped, or all of
+/// it would be in memory at once.
+pub static BINARY: LazyLock<Option<Hash>> = LazyLock::new(|| {
+    hash::by_reading("/proc/self/exe".as_ref(), &|_| ()).ok().map(|(hash, _)| hash)
+});

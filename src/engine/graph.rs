@@ -24,7 +24,7 @@ pub struct Node {
     /// The kind that computes it.
     pub kind: &'static Kind,
     /// The parameters: seeds resolved, paths of data absolute and hashed.
-    pub parameters: Json,
+    pub parameters: Parameters,
     /// What it saves.
     pub outputs: Outputs,
     /// What it occupies while it runs.
@@ -35,6 +35,22 @@ pub struct Node {
     pub timeout: Option<Duration>,
     /// Whether its outputs are worth keeping once all that takes them is computed.
     pub keep: bool,
+}
+
+/// The parameters of a node, as compact text: a tree of ten thousand nodes' would be most of the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters(Box<str>);
+
+impl Parameters {
+    /// Keeps parameters.
+    pub fn of(json: &Json) -> Self {
+        Self(json.to_string().into())
+    }
+
+    /// Reads them.
+    pub fn to_json(&self) -> Json {
+        serde_json::from_str(&self.0).expect("it was written as JSON")
+    }
 }
 
 /// One input of a node.

@@ -97,6 +97,8 @@ pub fn identity<'a>(
 ) -> Hash {
     let node = graph.node(id);
     let contents = contents(graph, id, record);
-    key(node.kind.name, node.kind.version, &node.parameters, &|edge| contents.get(edge).copied())
-        .expect("every edge of the parameters is linked at planning")
+    key(node.kind.name, node.kind.version, &node.parameters.to_json(), &|edge| {
+        contents.get(edge).copied()
+    })
+    .expect("every edge of the parameters is linked at planning")
 }

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::checkpoint::Checkpoint;
 use super::context::Context;
 use super::failure::Failure;
-use super::graph::{Graph, Link, Node, NodeId};
+use super::graph::{Graph, Link, Node, NodeId, Parameters};
 use super::kind::{Kind, Registry};
 use super::parameter::{Input, Seed};
 use super::resources::Request;
@@ -194,7 +194,7 @@ pub(crate) fn graph(nodes: &[(Vec<usize>, Request)]) -> Graph {
             stage: format!("n{i}"),
             point: Vec::new(),
             kind: &TOYS.0[0],
-            parameters: Json::Null,
+            parameters: Parameters::of(&Json::Null),
             outputs: Outputs::main(Number::TYPE),
             resources: *resources,
             retries: Policy::default(),

@@ -58,8 +58,11 @@ impl Walk<'_> {
         self.schedule.reopen(&lacking, id);
         for dependency in lacking {
             *self.again.entry(dependency).or_default() += 1;
-            self.results.records[dependency.index()] = None;
-            self.results.cached = self.results.cached.saturating_sub(1);
+            let lost = self.results.records[dependency.index()].take();
+            // One that this run computed is counted as computed.
+            if lost.is_some_and(|result| result.provenance.run != self.options.run) {
+                self.results.cached -= 1;
+            }
             let name = &self.graph.node(dependency).name;
             (self.watcher)(&Event::Notice(format!("`{name}` is computed again")));
             open.push(dependency);

@@ -9,7 +9,7 @@ use super::parameters::{self, DataHashes};
 use super::placeholder::{Place, fill};
 use super::reports::{self, FigureEntry, TableEntry};
 use super::sweep::{self, Sweeps, stage_of};
-use crate::engine::graph::{Graph, Link, Node, NodeId};
+use crate::engine::graph::{Graph, Link, Node, NodeId, Parameters};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
 use crate::engine::resources::{GpuRequest, Request};
 use crate::engine::retry::Policy;
@@ -244,7 +244,7 @@ impl Builder<'_> {
             stage: stage.name.clone(),
             point,
             kind,
-            parameters: resolved,
+            parameters: Parameters::of(&resolved),
             outputs: parsed.outputs(),
             resources: request(&stage.terms.resources),
             retries: Policy::of(stage.terms.retries),

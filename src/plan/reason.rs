@@ -55,8 +55,9 @@ pub fn reason(
         return format!("the results of {} changed with version {was} -> {is}", node.kind.name);
     }
     let mut changes: Vec<String> = Vec::new();
-    for name in keys(&earlier.parameters, &node.parameters) {
-        let (was, is) = (earlier.parameters.get(name), node.parameters.get(name));
+    let parameters = node.parameters.to_json();
+    for name in keys(&earlier.parameters, &parameters) {
+        let (was, is) = (earlier.parameters.get(name), parameters.get(name));
         let mut found = Vec::new();
         differences(name, was, is, &mut found);
         if !found.is_empty() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::bench::{Bench, Ended, await_file};
 
@@ -79,10 +79,15 @@ fn logs(bench: &Bench) -> String {
 
 /// Starts a run, and waits until its worker trains.
 fn training(bench: &Bench, more: &[&str]) -> Child {
+    training_with(bench, &[], more)
+}
+
+fn training_with(bench: &Bench, environment: &[(&str, &str)], more: &[&str]) -> Child {
     let before = bench.path("broken/v1/runs");
     let runs = || within(std::slice::from_ref(&before));
     let known = runs();
-    let child = bench.start(&[&["run", "x.toml", "--cache", "broken"], more].concat());
+    let arguments = [&["run", "x.toml", "--cache", "broken"], more].concat();
+    let child = bench.start_with(environment, &arguments);
     await_true(bench, &|| {
         let new: Vec<PathBuf> = runs().into_iter().filter(|run| !known.contains(run)).collect();
         within(&new).iter().any(|path| path.to_str().unwrap().contains("/encoder-"))
@@ -184,6 +189,32 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
     signal("-TERM", worker(child.id()));
     expect_interrupted(&bench, child);
     expect_same_end(&bench);
+}
+
+#[test]
+fn a_checkpoint_is_saved_before_the_end_of_a_job() {
+    let bench = bench();
+    let long = ["--set", "stages.encoder.epochs=12000"];
+    let in_seconds = |seconds: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        (now + seconds).to_string()
+    };
+    let end = in_seconds(5);
+    let far = in_seconds(86_400);
+    // What is said counts for more than what the batch system says.
+    let said = [&long[..], &["--deadline", "4s"]].concat();
+    let cases: [(&str, &[&str]); 2] = [(&end, &long), (&far, &said)];
+    for (number, (end, more)) in cases.into_iter().enumerate() {
+        let mut child = training_with(&bench, &[("SLURM_JOB_END_TIME", end)], more);
+        // Otherwise there is one a minute.
+        let name = (number + 1).to_string();
+        let since = Instant::now();
+        await_true(&bench, &|| checkpoints(&bench).iter().any(|path| path.ends_with(&name)));
+        assert!(since.elapsed() < Duration::from_secs(30), "{}", logs(&bench));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(logs(&bench).contains("resumed at epoch "), "{}", logs(&bench));
 }
 
 /// The process that another has started.
