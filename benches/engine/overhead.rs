@@ -65,8 +65,8 @@ const NODES: usize = 1000;
 /// So many runs, of which the fastest counts: the others waited for something else.
 const ROUNDS: usize = 5;
 
-/// Prints how long a node takes, of many.
-pub(crate) fn print() -> Result<()> {
+/// Prints how long a node takes, of many. The folders come back: files deleted just now would slow down what follows.
+pub(crate) fn print() -> Result<Vec<TempDir>> {
     let text: String = (0..NODES)
         .map(|value| format!("[stages.n{value}]\nkind = \"toy\"\nvalue = {value}\n"))
         .collect();
@@ -75,7 +75,6 @@ pub(crate) fn print() -> Result<()> {
     let experiment = read_text(Path::new("x.toml"), &text, &mut sources, &mut errors);
     let plan = plan::build(experiment, TOYS, &mut Stamps::default(), &mut errors);
     let plan = plan.context("the graph has no mistakes")?;
-    // Removed together at the end: files deleted just now slow down the making of others.
     let folders: Vec<TempDir> = (0..ROUNDS)
         .map(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")))
         .collect::<Result<_, _>>()?;
@@ -85,7 +84,7 @@ pub(crate) fn print() -> Result<()> {
         "engine, each of {NODES} toy nodes in its process: {:.3} ms; target: less than 0.3 ms",
         best.div_f64(NODES as f64).as_secs_f64() * 1e3
     );
-    Ok(())
+    Ok(folders)
 }
 
 /// How long a run takes that finds nothing in its store.

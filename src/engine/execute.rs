@@ -59,7 +59,7 @@ pub struct Produced {
     pub outputs: BTreeMap<String, ArtifactRecord>,
     /// Scalar results.
     pub metrics: BTreeMap<String, f64>,
-    /// Peak resident memory of the worker in bytes; only a worker knows.
+    /// Peak resident memory in bytes of the process that computed it; absent where the system does not tell.
     pub peak_memory: Option<u64>,
 }
 
@@ -103,6 +103,8 @@ fn compute(
     let keeper = Keeper::new(checkpoints, job.checkpoint_every, job.deadline);
     let mut cx = Context::new(&job.inputs, desk.folder(), sink, asked).keeping(keeper);
     stage.run(&mut cx)?;
+    // Before the outputs are mapped to be hashed: that takes no memory which another process could not have.
+    let peak_memory = peak_memory();
     cx.check_cancelled()?;
     let left = cx.finish();
     check_saved(&declared, &left.saved)?;
@@ -113,7 +115,7 @@ fn compute(
         let artifact = store.take_folder(&output_folder(desk.folder(), name), kind)?;
         outputs.insert(name.clone(), artifact);
     }
-    Ok(Produced { outputs, metrics: left.metrics, peak_memory: None })
+    Ok(Produced { outputs, metrics: left.metrics, peak_memory })
 }
 
 fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -154,7 +156,7 @@ pub fn forget_peak_memory() {
 }
 
 /// Peak resident memory of this process, as Linux tells it.
-pub fn peak_memory() -> Option<u64> {
+fn peak_memory() -> Option<u64> {
     let status = files::read_text(Path::new("/proc/self/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -18,7 +18,7 @@ use rustix::process::{
 };
 
 use super::checkpoint::Asked;
-use super::execute::{Job, Produced, execute, forget_peak_memory, peak_memory};
+use super::execute::{Job, execute, forget_peak_memory};
 use super::failure::Failure;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
@@ -51,8 +51,7 @@ pub fn serve(registry: Registry, asked: &Asked) -> io::Result<()> {
             Err(Failure::interrupted())
         } else {
             forget_peak_memory();
-            let produced = execute(&job, registry, &sink, asked);
-            produced.map(|produced| Produced { peak_memory: peak_memory(), ..produced })
+            execute(&job, registry, &sink, asked)
         };
         busy.store(false, Ordering::SeqCst);
         tell(&outcome.map_or_else(FromWorker::Failed, FromWorker::Done))?;
