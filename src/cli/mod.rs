@@ -14,6 +14,7 @@ pub mod page;
 pub mod plan;
 pub mod reports;
 pub mod reproduce;
+pub mod resolved;
 pub mod run;
 pub mod schema;
 pub mod settled;
@@ -28,6 +29,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use error::CliError;
+
+use crate::spec::experiment::Overlays;
 
 /// Runs experiments described in TOML, and reruns only what changed.
 #[derive(Debug, Parser)]
@@ -86,7 +89,7 @@ enum Command {
 /// An experiment and the layers over it.
 #[derive(Clone, Debug, Args)]
 pub struct ExperimentArgs {
-    /// The experiment, a TOML file
+    /// The experiment: a TOML file, a generated one in JSON (`.json`), or `-` for either on standard input
     file: PathBuf,
     /// Lay the profile NAME of the file over it
     #[arg(long, value_name = "NAME")]
@@ -94,6 +97,13 @@ pub struct ExperimentArgs {
     /// Override one value, such as stages.probe.epochs=30; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+}
+
+impl ExperimentArgs {
+    /// What is laid over the file.
+    fn overlays(&self) -> Overlays {
+        Overlays { profile: self.profile.clone(), set: self.set.clone() }
+    }
 }
 
 /// Runs a command.

@@ -20,7 +20,6 @@ use crate::engine::machine::Machine;
 use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
 use crate::plan::Plan;
-use crate::spec::experiment::Overlays;
 use crate::spec::quantity;
 use crate::store::lease::{Owner, PATIENCE};
 use crate::store::runs::{Outcome, Run};
@@ -111,7 +110,7 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
         && let Some(words) = written.words_when_current()
     {
         let reports = (written.files.clone(), words);
-        settled::note(&print, &plan, &results.records, set, reports, &workspace);
+        settled::note(&print, (&plan, &sources), &results.records, set, reports, &workspace);
     }
     conclude(&plan, &results, &written, since)
 }
@@ -202,14 +201,12 @@ fn checkpointing(args: &RunArgs) -> Result<Checkpointing, CliError> {
 fn begin(args: &RunArgs, experiment: &str) -> Run {
     let (now, host) = (Timestamp::now(), host());
     let id = format!("{}-{}", now.strftime("%Y%m%d-%H%M%S-%3f"), std::process::id());
-    let layers =
-        Overlays { profile: args.experiment.profile.clone(), set: args.experiment.set.clone() };
     Run {
         owner: Some(Owner::this(&host, &id)),
         id,
         experiment: experiment.to_owned(),
         file: args.experiment.file.display().to_string(),
-        overlays: layers.words(),
+        overlays: args.experiment.overlays().words(),
         started: now.to_string(),
         seconds: None,
         outcome: Outcome::Unfinished,

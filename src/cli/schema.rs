@@ -4,7 +4,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value as Json, json};
 
 use super::{CliError, print};
-use crate::engine::kind::Kind;
+use crate::engine::kind::{Field, Kind};
 use crate::report::figures::FigureSpec;
 use crate::report::tables::TableSpec;
 use crate::spec::quantity::{DURATION_PATTERN, SIZE_PATTERN};
@@ -18,19 +18,27 @@ pub fn schema() -> Result<(), CliError> {
 }
 
 fn experiment() -> Json {
-    let stages: Vec<Json> = KINDS.0.iter().map(stage).collect();
+    // A stage without a kind changes one of a file that this one extends.
+    let without_kind = json!({ "type": "object", "not": { "required": ["kind"] } });
+    let stages: Vec<Json> = KINDS.0.iter().map(stage).chain([without_kind]).collect();
+    let defaults: Map<String, Json> =
+        KINDS.0.iter().map(|kind| (kind.name.to_owned(), parameters(kind))).collect();
+    let definitions: Map<String, Json> = KINDS.0.iter().flat_map(definitions).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Wavecrest experiment",
+        "$defs": definitions,
         "type": "object",
         "additionalProperties": false,
-        "required": ["experiment", "stages"],
         "properties": {
+            "extends": {
+                "description": "The file, or the files, that this one is laid over: relative to it, the last of several over the first.",
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+            },
             "experiment": {
                 "description": "What the experiment is called and where its randomness starts.",
                 "type": "object",
                 "additionalProperties": false,
-                "required": ["name"],
                 "properties": {
                     "name": { "type": "string", "description": "Names the folder of its reports.", "pattern": "^[A-Za-z0-9_-]{1,100}$" },
                     "about": { "type": "string", "description": "One sentence on its purpose." },
@@ -40,6 +48,10 @@ fn experiment() -> Json {
             "axes": {
                 "description": "Named sweeps. A stage has one instance for each combination of the axes that it, or anything it depends on, names.",
                 "type": "object",
+                "properties": {
+                    "exclude": { "type": "array", "items": { "type": "object", "minProperties": 1 }, "description": "Combinations that do not exist, such as `{ source = \"waves\", size = [8, 16] }`: an instance that has all these axes, with one of the values named, is left out." },
+                    "include": { "type": "array", "items": { "type": "object", "minProperties": 1 }, "description": "Combinations that exist besides, such as `{ source = \"noise\", size = 64 }`; their values need not be listed on the axes." }
+                },
                 "additionalProperties": { "oneOf": [
                     { "type": "array", "minItems": 1 },
                     { "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": {
@@ -54,6 +66,12 @@ fn experiment() -> Json {
                 "type": "object",
                 "additionalProperties": { "oneOf": stages }
             },
+            "defaults": {
+                "description": "Parameters that all stages of a kind have unless they say otherwise, by kind.",
+                "type": "object",
+                "additionalProperties": false,
+                "properties": defaults
+            },
             "tables": { "description": "Tables over the results.", "type": "object", "additionalProperties": inlined::<TableSpec>() },
             "figures": { "description": "Figures over the results.", "type": "object", "additionalProperties": inlined::<FigureSpec>() },
             "profiles": {
@@ -65,25 +83,43 @@ fn experiment() -> Json {
     })
 }
 
+/// A stage of a kind. What it lacks may be in `[defaults]`, or in a file that this one extends: `check` looks for that.
 fn stage(kind: &Kind) -> Json {
+    let mut schema = parameters(kind);
+    schema["properties"]["kind"] = json!({ "const": kind.name });
+    schema["properties"]["about"] =
+        json!({ "type": "string", "description": "One sentence on its purpose." });
+    schema["properties"]["when"] = json!({
+        "type": "object",
+        "description": "The values of axes for which the stage exists, such as `{ source = [\"waves\"] }`, or `{ source = { model = \"lansdell\" } }` for what a key of the values holds. What reads it exists only where it does."
+    });
+    schema["required"] = json!(["kind"]);
+    schema
+}
+
+/// What may stand in a stage of a kind and in its defaults.
+fn parameters(kind: &Kind) -> Json {
     let mut schema = kind.schema();
     let map = schema.as_object_mut().expect("parameters are a table");
-    map.remove("$schema");
-    map.insert("title".into(), kind.name.into());
-    let properties = map.entry("properties").or_insert_with(|| json!({}));
-    let properties = properties.as_object_mut().expect("properties are a table");
-    for schema in properties.values_mut() {
-        *schema = or_placeholder(schema.take());
+    for key in ["$schema", "required"] {
+        map.remove(key);
     }
-    properties.insert("kind".into(), json!({ "const": kind.name }));
-    properties.insert(
-        "about".into(),
-        json!({ "type": "string", "description": "One sentence on its purpose." }),
-    );
+    map.insert("title".into(), kind.name.into());
+    let fields = kind.fields();
+    let field = |field: &Field| {
+        let reference = json!({ "$ref": format!("#/$defs/{}.{}", kind.name, field.name) });
+        (field.name.clone(), reference)
+    };
+    let mut properties: Map<String, Json> = fields.iter().map(field).collect();
     properties.extend(terms());
-    let required = map.entry("required").or_insert_with(|| json!([]));
-    required.as_array_mut().expect("required is a list").push("kind".into());
+    map.insert("properties".into(), properties.into());
     schema
+}
+
+/// The parameters of a kind, each under the name that stages and defaults refer to.
+fn definitions(kind: &Kind) -> Vec<(String, Json)> {
+    let name = |field: &Field| format!("{}.{}", kind.name, field.name);
+    kind.fields().iter().map(|field| (name(field), or_placeholder(field.schema.clone()))).collect()
 }
 
 /// The keys of a stage that say how its nodes are run. They take no placeholders.

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use super::ExperimentArgs;
 use super::workspace::Workspace;
 use crate::plan::Plan;
+use crate::spec::Sources;
+use crate::spec::extends::STDIN;
 use crate::store::settled::{Head, Settled};
-use crate::store::{Hash, Summary, files};
+use crate::store::{Hash, Summary, files, hash};
 
 /// What identifies an experiment as it stands: its text, what is laid over it, where it and its reports lie, and the
-/// program; `None` where the file cannot be read, which planning explains.
+/// program; `None` where the file cannot be read, which planning explains, or only once.
 pub fn fingerprint(args: &ExperimentArgs, workspace: &Workspace) -> Option<Hash> {
+    if args.file == Path::new(STDIN) {
+        return None;
+    }
     let text = files::read(&args.file).ok()?;
     let program = files::stamp(Path::new("/proc/self/exe")).ok()?;
     let overlays = (&args.profile, &args.set);
@@ -27,17 +32,21 @@ pub fn fingerprint(args: &ExperimentArgs, workspace: &Workspace) -> Option<Hash>
 /// Notes that everything is there.
 pub fn note(
     fingerprint: &Hash,
-    plan: &Plan,
+    (plan, sources): (&Plan, &Sources),
     records: &[Option<Arc<Summary>>],
     set: Hash,
     (reports, words): (Vec<(PathBuf, Hash)>, String),
     workspace: &Workspace,
 ) {
+    // The first is the experiment itself, which the fingerprint covers.
+    let extended = sources.files().skip(1).filter_map(|(file, text)| {
+        Some((files::absolute(file).ok()?, hash::bytes(text.as_bytes())))
+    });
     let head = Head {
         experiment: plan.experiment.name.clone(),
         nodes: plan.graph.len(),
         set,
-        data: plan.data.clone(),
+        data: plan.data.iter().cloned().chain(extended).collect(),
         reports,
         words,
     };

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::Value as Json;
 
+use super::resolved::resolved;
 use super::workspace::{Workspace, node, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
@@ -18,19 +19,24 @@ pub struct ShowArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
     /// A node, such as 'probe[source=waves,replicate=0]', or the beginning of its key
-    node: String,
-    /// Print the record as JSON
+    #[arg(required_unless_present = "resolved", conflicts_with = "resolved")]
+    node: Option<String>,
+    /// Print the experiment itself, with all its layers and defaults, and where each value came from
+    #[arg(long)]
+    resolved: bool,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Shows one result.
+/// Shows one result, or the experiment itself.
 pub fn show(args: &ShowArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    let Some(wanted) = &args.node else { return resolved(&args.experiment, args.json) };
     let workspace = Workspace::of(&args.experiment.file, cache)?;
     let (plan, _) = planned(&args.experiment, &workspace)?;
     let statuses = survey(&plan.graph, &workspace.store)?;
     let key = |id: NodeId| statuses[id.index()].key().map(|key| key.to_hex());
-    let id = node(&plan, &key, &args.node)?;
+    let id = node(&plan, &key, wanted)?;
     let found = statuses[id.index()].record();
     let Some(record) = found.map(|r| workspace.store.record(&r.key)).transpose()?.flatten() else {
         let name = &plan.graph.node(id).name;

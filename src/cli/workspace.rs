@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
 use crate::plan::{self, Plan};
-use crate::spec::experiment::{Overlays, load};
+use crate::spec::experiment::load;
 use crate::spec::{Diagnostics, Sources, suggest};
 use crate::stages::KINDS;
 use crate::store::{Store, files};
@@ -13,11 +13,10 @@ use crate::ui;
 
 /// Plans an experiment, or reports everything that is wrong with it.
 pub fn planned(args: &ExperimentArgs, workspace: &Workspace) -> Result<(Plan, Sources), CliError> {
-    let overlays = Overlays { profile: args.profile.clone(), set: args.set.clone() };
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
-    let experiment = load(&args.file, &overlays, &mut sources, &mut errors);
+    let experiment = load(&args.file, &args.overlays(), &mut sources, &mut errors);
     let mut stamps = workspace.store.stamps();
-    let plan = experiment.and_then(|e| plan::build(e, KINDS, &mut stamps, &mut errors));
+    let plan = experiment.and_then(|e| plan::build(e, &sources, KINDS, &mut stamps, &mut errors));
     // Only a memory: data that it lacks are hashed again. A store that cannot be written to says so where it matters.
     drop(stamps.save());
     match plan {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, ensure};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::checkpoint::{Asked, Checkpoint, Keeper};
 use super::failure::Failure;
+use super::inputs::Inputs;
 use super::parameter::Input;
 use super::stage::{Artifact, MAIN, Source};
 use crate::store::{Files, files};
@@ -115,6 +117,22 @@ impl<'a> Context<'a> {
         let bound = bound.ok_or_else(|| anyhow!("input `{}` is not bound", input.edge()))?;
         S::read(&bound.kind, &bound.files)
             .with_context(|| format!("cannot load `{}`", input.edge()))
+    }
+
+    /// Loads everything that an input field of several edges points at, each with its values on the axes that were
+    /// gathered over.
+    pub fn load_all<'b, S: Source>(
+        &self,
+        inputs: &'b Inputs<S>,
+    ) -> anyhow::Result<Vec<(&'b BTreeMap<String, Json>, S)>> {
+        static NOWHERE: BTreeMap<String, Json> = BTreeMap::new();
+        match inputs {
+            Inputs::One(input) => Ok(vec![(&NOWHERE, self.load(input)?)]),
+            Inputs::Each(members) => {
+                members.iter().map(|one| Ok((&one.at, self.load(&one.input)?))).collect()
+            }
+            Inputs::Gather(_) => Err(anyhow!("a gathering was not written out at planning")),
+        }
     }
 
     /// Saves the main output.

@@ -82,6 +82,11 @@ impl Graph {
         self.inner[id].keep = true;
     }
 
+    /// Changes the parameters of a node.
+    pub fn set_parameters(&mut self, id: NodeId, parameters: Parameters) {
+        self.inner[id].parameters = parameters;
+    }
+
     /// Adds an input of `to`.
     pub fn link(&mut self, from: NodeId, to: NodeId, link: Link) {
         self.inner.add_edge(from, to, link);

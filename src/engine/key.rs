@@ -4,13 +4,14 @@
 //! |---|---|
 //! | the kind's name and version | the names of stage, node and experiment |
 //! | every parameter, defaults included, numbers by their bits | comments, order, spelling of numbers |
-//! | for an input, the content hash of the artifact | which stage made it, and how |
+//! | for an input, the content hash of the artifact; for a gathered one, its values on the axes too | which stage made it, and how |
 //! | for a path of user data, the content hash | the path, unless the program sees it (`NamedPath`) |
 //! | for a seed, its resolved value | the seed as written |
 //! | | resources, `retries`, `timeout`, `keep`, devices, threads, clocks, hosts, the binary |
 
 use serde_json::{Map, Value as Json};
 
+use super::inputs::AT;
 use super::parameter::{INPUT, NAME, PATH, SEED};
 use crate::store::Hash;
 
@@ -77,7 +78,8 @@ fn object(
 ) -> Option<()> {
     if let Some(edge) = map.get(INPUT).and_then(Json::as_str) {
         hasher.update(b"@").update(content(edge)?.as_bytes());
-        return Some(());
+        // Where it was gathered from: what is read means another thing at another place.
+        return map.get(AT).map_or(Some(()), |at| encode(hasher, at, content));
     }
     if map.contains_key(PATH) {
         hasher.update(b"p");

@@ -15,6 +15,7 @@ pub mod failure;
 #[cfg(test)]
 mod fault_tests;
 pub mod graph;
+pub mod inputs;
 pub mod key;
 pub mod kind;
 pub mod leases;
@@ -30,6 +31,8 @@ pub mod schedule;
 pub mod slots;
 pub mod stage;
 pub mod status;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 pub(crate) mod toys;
 mod trouble;

@@ -45,12 +45,32 @@ impl<S> fmt::Debug for Input<S> {
     }
 }
 
-impl<S: Source> Serialize for Input<S> {
-    fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+impl<S: Source> Input<S> {
+    /// Serializes the edge with more that is said of it.
+    pub(super) fn serialize_with<T: Serializer>(
+        &self,
+        serializer: T,
+        more: impl FnOnce(&mut T::SerializeMap) -> Result<(), T::Error>,
+    ) -> Result<T::Ok, T::Error> {
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(INPUT, &self.edge)?;
         map.serialize_entry("accepts", S::ACCEPTS)?;
+        more(&mut map)?;
         map.end()
+    }
+}
+
+/// An edge from its text, `@` included.
+pub(super) fn marked<S>(edge: String) -> Result<Input<S>, &'static str> {
+    if !edge.starts_with('@') {
+        return Err("expected an edge such as \"@stage\": it begins with `@`");
+    }
+    Ok(Input { edge, source: PhantomData })
+}
+
+impl<S: Source> Serialize for Input<S> {
+    fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
+        self.serialize_with(serializer, |_| Ok(()))
     }
 }
 
@@ -61,12 +81,7 @@ impl<'de, S: Source> Deserialize<'de> for Input<S> {
             expected: "an edge such as \"@stage\"",
             value: PhantomData,
         })?;
-        if !edge.starts_with('@') {
-            return Err(de::Error::custom(
-                "expected an edge such as \"@stage\": it begins with `@`",
-            ));
-        }
-        Ok(Self { edge, source: PhantomData })
+        marked(edge).map_err(de::Error::custom)
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) fn plan(folder: &Path, text: &str) -> Result<Plan, String> {
     files::write_atomic(&file, text.as_bytes()).unwrap();
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
     let experiment = load(&file, &Overlays::default(), &mut sources, &mut errors);
-    let plan = experiment.and_then(|e| plan::build(e, TOYS, &mut Stamps::default(), &mut errors));
+    let plan = experiment
+        .and_then(|e| plan::build(e, &sources, TOYS, &mut Stamps::default(), &mut errors));
     plan.filter(|_| errors.is_empty()).ok_or_else(|| errors.render(&sources, false))
 }
 

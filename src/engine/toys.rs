@@ -1,5 +1,6 @@
 //! Toy kinds for the engine's own tests: numbers in text files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +12,7 @@ use super::checkpoint::Checkpoint;
 use super::context::Context;
 use super::failure::Failure;
 use super::graph::{Graph, Link, Node, NodeId, Parameters};
+use super::inputs::Inputs;
 use super::kind::{Kind, Registry};
 use super::parameter::{Input, Seed};
 use super::resources::Request;
@@ -178,11 +180,35 @@ impl Stage for Series {
     }
 }
 
+/// Adds any numbers, each times one more than what its values on gathered axes add up to.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Total {
+    /// The numbers.
+    of: Inputs<Number>,
+}
+
+impl Stage for Total {
+    const KIND: &'static str = "toy.total";
+    const VERSION: u32 = 1;
+    const DETERMINISM: Determinism = Determinism::Bit;
+    fn outputs(&self) -> Outputs {
+        Outputs::main(Number::TYPE)
+    }
+    fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
+        let weight =
+            |at: &BTreeMap<String, Json>| 1 + at.values().filter_map(Json::as_i64).sum::<i64>();
+        let all = cx.load_all(&self.of)?;
+        cx.save(&Number(all.iter().map(|(at, number)| number.0 * weight(at)).sum()))
+    }
+}
+
 pub(crate) const TOYS: Registry = Registry(&[
     Kind::of::<Constant>(),
     Kind::of::<Half>(),
     Kind::of::<Sum>(),
     Kind::of::<Series>(),
+    Kind::of::<Total>(),
 ]);
 
 /// A graph whose node `i` may depend on nodes before it, and asks for something.

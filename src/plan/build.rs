@@ -2,22 +2,25 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::parameters::{self, DataHashes};
+use super::link::Pending;
+use super::parameters::{self, DataHashes, Resolver};
 use super::placeholder::{Place, fill};
 use super::reports::{self, FigureEntry, TableEntry};
-use super::sweep::{self, Sweeps, stage_of};
-use crate::engine::graph::{Graph, Link, Node, NodeId, Parameters};
+use super::sweep::{self, Sweeps};
+use crate::engine::graph::{Graph, Node, NodeId, Parameters};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
 use crate::engine::resources::{GpuRequest, Request};
 use crate::engine::retry::Policy;
 use crate::spec::axes::Axis;
-use crate::spec::experiment::StageEntry;
+use crate::spec::experiment::{RESERVED, StageEntry};
 use crate::spec::resources::Resources;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, ValueKind, suggest};
+use crate::spec::{
+    Diagnostic, Diagnostics, Experiment, Origin, Sources, Value, ValueKind, suggest,
+};
 use crate::store::Hash;
 use crate::store::stamps::Stamps;
 
@@ -58,6 +61,7 @@ pub const MOST_NODES: u128 = 1_000_000;
 /// Builds the plan, or reports all that is wrong.
 pub fn build(
     mut experiment: Experiment,
+    sources: &Sources,
     registry: Registry,
     stamps: &mut Stamps,
     errors: &mut Diagnostics,
@@ -67,12 +71,14 @@ pub fn build(
         experiment.stages.iter_mut().map(StageEntry::take_parameters).collect();
     let names = experiment.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
     let kinds = kinds(&experiment, registry, errors);
+    check_defaults(&experiment, registry, errors);
     let sweeps = sweep::sweeps(&experiment, &parameters, &names, &kinds, errors);
     if !few_enough(&names, &sweeps, errors) {
         return None;
     }
     let mut builder = Builder {
         experiment: &experiment,
+        sources,
         names: &names,
         kinds: &kinds,
         sweeps: &sweeps,
@@ -128,16 +134,38 @@ fn kinds(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) 
     let known = |stage: &StageEntry| {
         let (name, origin) = stage.kind.as_ref()?;
         let Some(kind) = registry.get(name) else {
-            let names = registry.0.iter().map(|k| k.name);
-            let message = format!("no kind is called `{name}`");
-            let hint = suggest::hint(name, "kinds", names);
-            errors.push(Diagnostic::at(*origin, message).hint(hint));
+            errors.push(no_kind(name, *origin, registry));
             return None;
         };
         let fields = described.entry(kind.name).or_insert_with(|| Rc::new(kind.fields()));
         Some(Known { kind, fields: Rc::clone(fields) })
     };
     experiment.stages.iter().map(known).collect()
+}
+
+/// Reports defaults of kinds that there are not. Those of the others were laid under the stages of the kind, and are
+/// checked with them; where it has none, their names are checked here.
+fn check_defaults(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) {
+    for defaults in &experiment.defaults {
+        let Some(kind) = registry.get(&defaults.key) else {
+            errors.push(no_kind(&defaults.key, defaults.key_origin, registry));
+            continue;
+        };
+        let is_used =
+            |stage: &StageEntry| stage.kind.as_ref().is_some_and(|(k, _)| *k == kind.name);
+        if !experiment.stages.iter().any(is_used) {
+            let entries = defaults.value.entries().iter();
+            let parameters = entries.filter(|entry| !RESERVED.contains(&entry.key.as_str()));
+            for diagnostic in parameters::unknown_keys(kind, &kind.fields(), parameters) {
+                errors.push(diagnostic);
+            }
+        }
+    }
+}
+
+fn no_kind(name: &str, origin: Origin, registry: Registry) -> Diagnostic {
+    let hint = suggest::hint(name, "kinds", registry.0.iter().map(|kind| kind.name));
+    Diagnostic::at(origin, format!("no kind is called `{name}`")).hint(hint)
 }
 
 fn few_enough(names: &Names<'_>, sweeps: &Sweeps<'_>, errors: &mut Diagnostics) -> bool {
@@ -158,29 +186,20 @@ fn few_enough(names: &Names<'_>, sweeps: &Sweeps<'_>, errors: &mut Diagnostics) 
     true
 }
 
-/// An edge to be checked, and linked, once every node is there.
-struct Pending<'a> {
-    /// The node that it leads to; none where that has mistakes of its own.
-    to: Option<NodeId>,
-    stage: usize,
-    /// Which of the stage's instances.
-    instance: usize,
-    edge: parameters::Edge<'a>,
-}
-
-struct Builder<'a> {
-    experiment: &'a Experiment,
-    names: &'a Names<'a>,
+pub(super) struct Builder<'a> {
+    pub(super) experiment: &'a Experiment,
+    sources: &'a Sources,
+    pub(super) names: &'a Names<'a>,
     kinds: &'a Kinds,
-    sweeps: &'a Sweeps<'a>,
+    pub(super) sweeps: &'a Sweeps<'a>,
     hashes: DataHashes<'a>,
-    graph: Graph,
+    pub(super) graph: Graph,
     written: Vec<Written>,
     /// For each stage, where its instances begin in `nodes`; then where the last one's end.
-    first: Vec<usize>,
+    pub(super) first: Vec<usize>,
     /// Every instance of every stage; none where it has mistakes.
-    nodes: Vec<Option<NodeId>>,
-    edges: Vec<Pending<'a>>,
+    pub(super) nodes: Vec<Option<NodeId>>,
+    pub(super) edges: Vec<Pending<'a>>,
 }
 
 impl Builder<'_> {
@@ -234,11 +253,16 @@ impl Builder<'_> {
         errors: &mut Diagnostics,
     ) -> NodeId {
         let mut resolved = parsed.parameters();
-        let (seed, folder) = (self.experiment.seed, &self.experiment.folder);
-        parameters::resolve(&mut resolved, seed, folder, &mut self.hashes, &mut |text, message| {
-            let at = parameters::origin_of(table, text).unwrap_or(stage.origin);
-            errors.push(Diagnostic::at(at, message).hint("paths start at the experiment file"));
-        });
+        let mut resolver = Resolver {
+            seed: self.experiment.seed,
+            folder: &|origin| folder(self.experiment, self.sources, origin),
+            hashes: &mut self.hashes,
+            report: &mut |origin, message| {
+                let at = Diagnostic::at(origin.unwrap_or(stage.origin), message);
+                errors.push(at.hint("paths start at the file in which they are written"));
+            },
+        };
+        resolver.resolve(&mut resolved, Some(table));
         self.graph.add(Node {
             name: name(&stage.name, &point),
             stage: stage.name.clone(),
@@ -252,57 +276,12 @@ impl Builder<'_> {
             keep: stage.terms.keep,
         })
     }
+}
 
-    fn link(&mut self, errors: &mut Diagnostics) {
-        for pending in std::mem::take(&mut self.edges) {
-            match self.source(&pending) {
-                Ok(Some((from, output))) => {
-                    if let Some(to) = pending.to {
-                        self.graph.link(from, to, Link { edge: pending.edge.text, output });
-                    }
-                }
-                // The target has mistakes of its own, reported already.
-                Ok(None) => (),
-                Err((message, hint)) => {
-                    errors.push(Diagnostic { message, origin: Some(pending.edge.origin), hint });
-                }
-            }
-        }
-    }
-
-    /// Finds the node and the output that an edge takes.
-    fn source(&self, pending: &Pending<'_>) -> Result<Option<(NodeId, String)>, Refusal> {
-        let edge = &pending.edge;
-        let stage = stage_of(&edge.text).unwrap_or_default();
-        let Some(&from) = self.names.get(stage) else {
-            let names = self.experiment.stages.iter().map(|s| s.name.as_str());
-            let hint = suggest::hint(stage, "stages", names);
-            return Err((format!("no stage is called `{stage}`"), Some(hint)));
-        };
-        let instance = self.sweeps[pending.stage].project(pending.instance, &self.sweeps[from]);
-        let instances = &self.nodes[self.first[from]..self.first[from + 1]];
-        let node = |instance: usize| *instances.get(instance)?;
-        let Some(from) = instance.and_then(node) else { return Ok(None) };
-        let outputs = &self.graph.node(from).outputs;
-        let named = edge.text.split_once('.').map(|(_, output)| output.to_owned());
-        let output = named.or_else(|| outputs.main.clone());
-        let listed = || outputs.types.keys().map(String::as_str);
-        let Some(output) = output else {
-            let choices: Vec<String> = listed().map(|o| format!("`@{stage}.{o}`")).collect();
-            let message = format!("`{stage}` yields several outputs and none is the main one");
-            return Err((message, Some(format!("write {}", choices.join(" or ")))));
-        };
-        let Some(kind) = outputs.types.get(&output) else {
-            let hint = suggest::hint(&output, "outputs", listed());
-            return Err((format!("`{stage}` has no output `{output}`"), Some(hint)));
-        };
-        if !edge.accepts.iter().any(|accepted| accepted == "*" || accepted == kind) {
-            let wanted = edge.accepts.join(" or ");
-            let message = format!("`{}` is of type {kind}; this input takes {wanted}", edge.text);
-            return Err((message, None));
-        }
-        Ok(Some((from, output)))
-    }
+/// The folder that paths start from: that of the file in which they are written.
+fn folder(experiment: &Experiment, sources: &Sources, origin: Option<Origin>) -> PathBuf {
+    let file = origin.and_then(|origin| sources.locate(origin).0.file.as_deref());
+    file.and_then(Path::parent).unwrap_or(&experiment.folder).to_path_buf()
 }
 
 /// Where each field of a kind was written.
@@ -334,9 +313,6 @@ fn filled<'a>(
     let kind = ValueKind::Table(entries);
     (Cow::Owned(Value { kind, origin: parameters.origin }), left_out)
 }
-
-/// What is wrong with an edge, and what to do about it.
-type Refusal = (String, Option<String>);
 
 /// What is asked for, as the engine has it.
 fn request(written: &Resources) -> Request {

@@ -1,6 +1,8 @@
 //! From an experiment to a graph: axes propagated, instances made, every edge checked.
 
 pub mod build;
+mod existence;
+mod link;
 pub mod parameters;
 pub mod placeholder;
 pub mod reason;

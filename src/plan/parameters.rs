@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
+use crate::engine::inputs::OVER;
 use crate::engine::kind::{AnyStage, Field, Kind};
 use crate::engine::parameter::{PATH, SEED, Seed};
 use crate::spec::experiment::StageEntry;
@@ -107,17 +108,27 @@ fn known_keys(
     table: &mut Cow<'_, Value>,
     found: &mut Vec<Diagnostic>,
 ) {
-    let known = |entry: &Entry| fields.iter().any(|f| f.name == entry.key);
-    if table.entries().iter().all(known) {
-        return;
+    let unknown = unknown_keys(kind, fields, table.entries().iter());
+    if !unknown.is_empty() {
+        found.extend(unknown);
+        retain(table, |entry| fields.iter().any(|f| f.name == entry.key));
     }
-    for entry in table.entries().iter().filter(|entry| !known(entry)) {
+}
+
+/// What is said of keys that a kind does not have.
+pub fn unknown_keys<'a>(
+    kind: &Kind,
+    fields: &[Field],
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Vec<Diagnostic> {
+    let unknown = entries.filter(|entry| !fields.iter().any(|f| f.name == entry.key));
+    let diagnostic = |entry: &Entry| {
         let message = format!("`{}` has no parameter `{}`", kind.name, entry.key);
         let names = fields.iter().map(|f| f.name.as_str());
         let hint = suggest::hint(&entry.key, "parameters", names);
-        found.push(Diagnostic::at(entry.key_origin, message).hint(hint));
-    }
-    retain(table, known);
+        Diagnostic::at(entry.key_origin, message).hint(hint)
+    };
+    unknown.map(diagnostic).collect()
 }
 
 fn report_violations(
@@ -147,7 +158,12 @@ pub struct Edge<'a> {
     pub origin: Origin,
     /// The artifact types that the field takes.
     pub accepts: &'a [String],
+    /// What instances are gathered over; none where it is one edge.
+    pub over: Option<Over>,
 }
+
+/// The axes over which instances are gathered, each with its place.
+pub type Over = Vec<(String, Origin)>;
 
 /// Finds every edge in parameters as written.
 pub fn edges<'a>(fields: &'a [Field], table: &Value) -> Vec<Edge<'a>> {
@@ -156,13 +172,33 @@ pub fn edges<'a>(fields: &'a [Field], table: &Value) -> Vec<Edge<'a>> {
         let Some(field) = fields.iter().find(|f| f.is_input() && f.name == entry.key) else {
             continue;
         };
-        entry.value.each_text(&mut |text, origin| {
-            if text.starts_with('@') {
-                found.push(Edge { text: text.to_owned(), origin, accepts: &field.accepts });
-            }
+        let accepts = field.accepts.as_slice();
+        each_edge(&entry.value, &mut |text, origin, over| {
+            found.push(Edge { text, origin, accepts, over });
         });
     }
     found
+}
+
+/// Calls `f` on every edge in the value of an input: its text, `@` included, its place, and what it is gathered over.
+pub fn each_edge(value: &Value, f: &mut dyn FnMut(String, Origin, Option<Over>)) {
+    match &value.kind {
+        ValueKind::Text(text) if text.starts_with('@') => f(text.clone(), value.origin, None),
+        ValueKind::List(items) => items.iter().for_each(|item| each_edge(item, f)),
+        ValueKind::Table(entries) => match gathering(value) {
+            Some((stage, origin, over)) => f(format!("@{stage}"), origin, Some(over)),
+            None => entries.iter().for_each(|entry| each_edge(&entry.value, f)),
+        },
+        _ => (),
+    }
+}
+
+/// The stage and the axes of a gathering, each with its place.
+fn gathering(value: &Value) -> Option<(&str, Origin, Over)> {
+    let (stage, over) = (value.get("stage")?, value.get(OVER)?);
+    let ValueKind::List(over) = &over.kind else { return None };
+    let axis = |axis: &Value| Some((axis.as_text()?.to_owned(), axis.origin));
+    Some((stage.as_text()?, stage.origin, over.iter().map(axis).collect::<Option<_>>()?))
 }
 
 /// Content hashes of user data, each path read once a plan.
@@ -188,59 +224,65 @@ impl<'a> DataHashes<'a> {
     }
 }
 
-/// Resolves seeds, and makes paths of data absolute and hashes what lies there.
-pub fn resolve(
-    parameters: &mut Json,
-    root_seed: u64,
-    folder: &Path,
-    hashes: &mut DataHashes<'_>,
-    report: &mut dyn FnMut(&str, String),
-) {
-    match parameters {
-        Json::Object(map) => match mark(map) {
-            None => {
-                for value in map.values_mut() {
-                    resolve(value, root_seed, folder, hashes, report);
-                }
-            }
-            Some((SEED, written)) => {
-                let written = written.as_u64().expect("a seed is a whole number");
-                map.insert(SEED.to_owned(), Seed::resolve(root_seed, written).into());
-            }
-            Some((PATH, written)) => {
-                let written = written.as_str().expect("a path is a string").to_owned();
-                let path = files::absolute(&folder.join(&written)).unwrap_or_default();
-                match hashes.of(&path) {
-                    Ok(hash) => {
-                        map.insert("hash".to_owned(), hash.to_hex().into());
-                        map.insert("resolved".to_owned(), path.to_string_lossy().into());
+/// What resolving needs to know.
+pub struct Resolver<'a, 'b> {
+    /// The experiment's seed.
+    pub seed: u64,
+    /// The folder that a path starts from, by where it was written; of a default there is no such place.
+    pub folder: &'a dyn Fn(Option<Origin>) -> PathBuf,
+    /// The content of user data.
+    pub hashes: &'a mut DataHashes<'b>,
+    /// Told of data that cannot be read, and where they were named.
+    pub report: &'a mut dyn FnMut(Option<Origin>, String),
+}
+
+impl Resolver<'_, '_> {
+    /// Resolves seeds, and makes paths of data absolute and hashes what lies there; `written` is what was written of
+    /// these parameters.
+    pub fn resolve(&mut self, parameters: &mut Json, written: Option<&Value>) {
+        match parameters {
+            Json::Object(map) => match mark(map) {
+                None => {
+                    for (key, value) in map {
+                        self.resolve(value, written.and_then(|written| written.get(key)));
                     }
-                    Err(message) => report(&written, message),
+                }
+                Some((SEED, written)) => {
+                    let written = written.as_u64().expect("a seed is a whole number");
+                    map.insert(SEED.to_owned(), Seed::resolve(self.seed, written).into());
+                }
+                Some((PATH, text)) => {
+                    let text = text.as_str().expect("a path is a string").to_owned();
+                    self.path(map, &text, written.map(|written| written.origin));
+                }
+                Some(_) => (),
+            },
+            Json::Array(items) => {
+                let written = match written.map(|written| &written.kind) {
+                    Some(ValueKind::List(written)) => written.as_slice(),
+                    _ => &[],
+                };
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.resolve(item, written.get(index));
                 }
             }
-            Some(_) => (),
-        },
-        Json::Array(items) => {
-            for item in items {
-                resolve(item, root_seed, folder, hashes, report);
-            }
+            _ => (),
         }
-        _ => (),
+    }
+
+    fn path(&mut self, map: &mut Map<String, Json>, text: &str, origin: Option<Origin>) {
+        let path = files::absolute(&(self.folder)(origin).join(text)).unwrap_or_default();
+        match self.hashes.of(&path) {
+            Ok(hash) => {
+                map.insert("hash".to_owned(), hash.to_hex().into());
+                map.insert("resolved".to_owned(), path.to_string_lossy().into());
+            }
+            Err(message) => (self.report)(origin, message),
+        }
     }
 }
 
 /// The telling key of an edge, a seed or a path, and its value. No other table has a key that begins with `$`.
 fn mark(map: &Map<String, Json>) -> Option<(&str, &Json)> {
     map.iter().find(|(key, _)| key.starts_with('$')).map(|(key, value)| (key.as_str(), value))
-}
-
-/// Where a string first stands in parameters.
-pub fn origin_of(table: &Value, wanted: &str) -> Option<Origin> {
-    let mut found = None;
-    table.each_text(&mut |text, origin| {
-        if found.is_none() && text == wanted {
-            found = Some(origin);
-        }
-    });
-    found
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::build::{Kinds, MOST_NODES, Names};
+use super::existence;
+use super::parameters::{Over, each_edge};
 use super::placeholder::{Piece, Place, fill, pieces};
 use crate::spec::axes::Axis;
 use crate::spec::value::Entry;
@@ -14,29 +16,67 @@ pub struct Sweep<'a> {
     pub axes: Vec<&'a Axis>,
     /// Whether its parameters hold placeholders: where they do not, all instances have the same.
     pub holes: bool,
+    /// The combinations of points for which it exists, ascending; all of them where absent.
+    pub chosen: Option<Vec<usize>>,
 }
 
 impl<'a> Sweep<'a> {
     /// How many instances the stage has.
     pub fn instances(&self) -> u128 {
-        combinations(&self.axes)
+        self.chosen.as_ref().map_or_else(|| combinations(&self.axes), |chosen| chosen.len() as u128)
     }
 
     /// The place of an instance; they are counted with the last axis fastest.
     pub fn place(&self, instance: usize) -> Place<'a> {
-        place(&self.axes, instance)
+        place(&self.axes, self.combination(instance))
     }
 
-    /// The instance of another stage at the place of one of this stage; none where that has an axis that this lacks.
-    pub fn project(&self, instance: usize, other: &Self) -> Option<usize> {
-        let mut found = 0;
-        for axis in &other.axes {
-            let at = self.axes.iter().position(|own| own.name == axis.name)?;
-            let faster: usize = self.axes[at + 1..].iter().map(|a| a.points.len()).product();
-            found = found * axis.points.len() + instance / faster % axis.points.len();
-        }
-        Some(found)
+    /// The combination of an instance, among all that there are on its axes.
+    pub fn combination(&self, instance: usize) -> usize {
+        self.chosen.as_ref().map_or(instance, |chosen| chosen[instance])
     }
+
+    /// The instance of another stage at the place of one of this stage; none where that has an axis that this lacks, or
+    /// does not exist there.
+    pub fn project(&self, instance: usize, other: &Self) -> Option<usize> {
+        let combination = project(&self.axes, self.combination(instance), &other.axes)?;
+        other.instance(combination)
+    }
+
+    /// The instances of another stage that are at the place of one of this stage but for some axes, along which all are
+    /// taken; none where the other has an axis that this lacks.
+    pub fn gather(&self, combination: usize, over: &[&str], other: &Self) -> Option<Vec<usize>> {
+        let mut found = vec![0];
+        for axis in &other.axes {
+            let points: Vec<usize> = if over.contains(&axis.name.as_str()) {
+                (0..axis.points.len()).collect()
+            } else {
+                vec![project(&self.axes, combination, &[axis])?]
+            };
+            let next = |from: usize| points.iter().map(move |at| from * axis.points.len() + at);
+            found = found.into_iter().flat_map(next).collect();
+        }
+        Some(found.into_iter().filter_map(|combination| other.instance(combination)).collect())
+    }
+
+    /// The instance of a combination, where the stage exists for it.
+    pub fn instance(&self, combination: usize) -> Option<usize> {
+        match &self.chosen {
+            None => Some(combination),
+            Some(chosen) => chosen.binary_search(&combination).ok(),
+        }
+    }
+}
+
+/// The combination on some axes that one on others is part of; none where one of those is not among them.
+pub fn project(from: &[&Axis], combination: usize, to: &[&Axis]) -> Option<usize> {
+    let mut found = 0;
+    for axis in to {
+        let at = from.iter().position(|own| own.name == axis.name)?;
+        let faster: usize = from[at + 1..].iter().map(|a| a.points.len()).product();
+        found = found * axis.points.len() + combination / faster % axis.points.len();
+    }
+    Some(found)
 }
 
 /// How every stage is swept; indexed as the stages are.
@@ -53,12 +93,17 @@ pub fn sweeps<'a>(
     let count = experiment.stages.len();
     let states = vec![State::New; count];
     let found = (0..count).map(|_| Found::default()).collect();
-    let mut search = Search { experiment, parameters, names, kinds, errors, states, found };
+    let order = Vec::with_capacity(count);
+    let mut search = Search { experiment, parameters, names, kinds, errors, states, found, order };
     for stage in 0..count {
         search.visit(stage);
     }
+    let Search { found, order, .. } = search;
     let axes = |found: &Found| found.axes.iter().map(|axis| &experiment.axes[*axis]).collect();
-    search.found.iter().map(|f| Sweep { axes: axes(f), holes: f.holes }).collect()
+    let sweep = |f: &Found| Sweep { axes: axes(f), holes: f.holes, chosen: None };
+    let mut sweeps: Sweeps<'a> = found.iter().map(sweep).collect();
+    existence::choose(&mut sweeps, &order, (experiment, parameters, names, kinds), errors);
+    sweeps
 }
 
 /// How far the search has come with a stage.
@@ -78,10 +123,17 @@ struct Found {
     holes: bool,
 }
 
-/// A stage that is being searched, and the stages it depends on that are still to be looked at, the next one last.
+/// A stage that is being searched, and what it reads of others that is still to be looked at, the next one last.
 struct Step {
     stage: usize,
-    left: Vec<usize>,
+    left: Vec<Read>,
+}
+
+/// What a stage reads of another: all its instances along these axes, or the one at its own place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Read {
+    stage: usize,
+    over: BTreeSet<usize>,
 }
 
 struct Search<'a, 'b> {
@@ -92,6 +144,8 @@ struct Search<'a, 'b> {
     errors: &'b mut Diagnostics,
     states: Vec<State>,
     found: Vec<Found>,
+    /// The stages that are done, each after all that it depends on.
+    order: Vec<usize>,
 }
 
 impl Search<'_, '_> {
@@ -107,17 +161,22 @@ impl Search<'_, '_> {
             match step.left.pop() {
                 None => {
                     self.states[stage] = State::Done;
+                    self.order.push(stage);
                     path.pop();
                 }
-                Some(target) if self.states[target] == State::New => {
+                Some(read) if self.states[read.stage] == State::New => {
+                    let target = read.stage;
                     // Looked at again when it is done.
-                    step.left.push(target);
+                    step.left.push(read);
                     path.push(self.open(target));
                 }
-                Some(target) if self.states[target] == State::Open => self.cycle(&path, target),
-                Some(target) => {
+                Some(read) if self.states[read.stage] == State::Open => {
+                    self.cycle(&path, read.stage);
+                }
+                Some(Read { stage: target, over }) => {
                     if !self.found[target].axes.is_empty() {
-                        let axes = self.found[target].axes.clone();
+                        let axes = self.found[target].axes.difference(&over).copied();
+                        let axes: Vec<usize> = axes.collect();
                         self.found[stage].axes.extend(axes);
                     }
                 }
@@ -139,6 +198,7 @@ impl Search<'_, '_> {
             holes |= own.is_some();
             axes.extend(own.into_iter().flatten());
         }
+        axes.extend(self.experiment.stages[stage].when.keys());
         left.reverse();
         self.found[stage] = Found { axes, holes };
         Step { stage, left }
@@ -186,29 +246,34 @@ impl Search<'_, '_> {
         Some(axes)
     }
 
-    /// The stages that the edges of a parameter may name, over all values of the axes in them, sorted by name.
-    fn targets(&self, parameter: &Entry, axes: Option<&BTreeSet<usize>>) -> Vec<usize> {
-        let Some(axes) = axes else {
-            let mut targets = Vec::new();
-            parameter.value.each_text(&mut |text, _| {
-                targets.extend(stage_of(text).and_then(|name| self.names.get_key_value(name)));
-            });
-            targets.sort_unstable();
-            targets.dedup();
-            return targets.into_iter().map(|(_, stage)| *stage).collect();
+    /// What the edges of a parameter may read, over all values of the axes in them, sorted by the stages' names.
+    fn targets(&self, parameter: &Entry, axes: Option<&BTreeSet<usize>>) -> Vec<Read> {
+        let mut found: BTreeSet<(String, BTreeSet<usize>)> = BTreeSet::new();
+        let index = |name: &str| self.experiment.axes.iter().position(|axis| axis.name == name);
+        let mut note = |text: String, over: Option<Over>| {
+            let over = over.into_iter().flatten().filter_map(|(name, _)| index(&name)).collect();
+            found.extend(stage_of(&text).map(|stage| (stage.to_owned(), over)));
         };
-        let axes: Vec<&Axis> = axes.iter().map(|axis| &self.experiment.axes[*axis]).collect();
-        if combinations(&axes) > MOST_NODES {
-            // Refused when the instances of the stage are counted.
-            return Vec::new();
-        }
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        for instance in 0..combinations(&axes) as usize {
-            if let Ok(filled) = fill(&parameter.value, &place(&axes, instance)) {
-                filled.each_text(&mut |text, _| names.extend(stage_of(text).map(str::to_owned)));
+        match axes {
+            None => each_edge(&parameter.value, &mut |text, _, over| note(text, over)),
+            Some(axes) => {
+                let axes: Vec<&Axis> =
+                    axes.iter().map(|axis| &self.experiment.axes[*axis]).collect();
+                if combinations(&axes) > MOST_NODES {
+                    // Refused when the instances of the stage are counted.
+                    return Vec::new();
+                }
+                for instance in 0..combinations(&axes) as usize {
+                    if let Ok(filled) = fill(&parameter.value, &place(&axes, instance)) {
+                        each_edge(&filled, &mut |text, _, over| note(text, over));
+                    }
+                }
             }
         }
-        names.iter().filter_map(|name| self.names.get(name.as_str()).copied()).collect()
+        let read = |(name, over): (String, BTreeSet<usize>)| {
+            Some(Read { stage: *self.names.get(name.as_str())?, over })
+        };
+        found.into_iter().filter_map(read).collect()
     }
 }
 
@@ -224,7 +289,7 @@ pub fn combinations(axes: &[&Axis]) -> u128 {
 }
 
 /// One of the combinations of points on some axes, counted with the last axis fastest.
-fn place<'a>(axes: &[&'a Axis], mut instance: usize) -> Place<'a> {
+pub fn place<'a>(axes: &[&'a Axis], mut instance: usize) -> Place<'a> {
     let mut place = Place::new();
     for axis in axes.iter().rev() {
         place.insert(axis.name.as_str(), &axis.points[instance % axis.points.len()]);
@@ -252,7 +317,7 @@ mod tests {
         text += "[stages.s0]\nkind = 'toy.constant'\nvalue = 1\n";
         let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
         let experiment = read_text("x.toml".as_ref(), &text, &mut sources, &mut errors);
-        let plan = build(experiment, TOYS, &mut Stamps::default(), &mut errors);
+        let plan = build(experiment, &sources, TOYS, &mut Stamps::default(), &mut errors);
         assert_eq!(plan.map(|plan| plan.graph.len()), Some(last + 1));
     }
 }

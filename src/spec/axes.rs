@@ -13,8 +13,10 @@ pub struct Axis {
     pub name: String,
     /// Where it was written.
     pub origin: Origin,
-    /// Its values in order, none twice.
+    /// Its values in order, none twice: those that are listed, then those that only `include` names.
     pub points: Vec<Point>,
+    /// How many are listed.
+    pub listed: usize,
 }
 
 /// One value of an axis.
@@ -74,11 +76,12 @@ pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Axis {
             Err(diagnostic) => errors.push(diagnostic),
         }
     }
-    Axis { name: entry.key.clone(), origin: entry.key_origin, points }
+    let listed = points.len();
+    Axis { name: entry.key.clone(), origin: entry.key_origin, points, listed }
 }
 
 /// The label of a value on an axis, if it can be a part of the names of instances.
-fn checked(value: &Value) -> Result<String, Diagnostic> {
+pub(super) fn checked(value: &Value) -> Result<String, Diagnostic> {
     let Some(label) = label(value) else {
         let message =
             "a value of an axis is a number, a string, a boolean or a table with a `name`";

@@ -1,18 +1,18 @@
 //! An experiment as its author wrote it: named, with axes, stages, tables and figures.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::axes::{self, Axis};
+use super::combinations::{self, Combinations, EXCLUDE, INCLUDE, Rule};
 use super::deserialize::{from_table, from_value};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::layers;
 use super::resources::{self, Terms};
 use super::source::{Origin, Sources};
 use super::suggest;
-use super::value::{self, Entry, Value, ValueKind};
+use super::value::{Entry, Value, ValueKind};
+use super::{extends, layers};
 
 /// The parsed file, before any kind has looked at its parameters.
 #[derive(Debug)]
@@ -31,8 +31,12 @@ pub struct Experiment {
     pub folder: PathBuf,
     /// The sweeps, in the order written.
     pub axes: Vec<Axis>,
+    /// Combinations of their values that do not exist, or exist besides.
+    pub combinations: Combinations,
     /// The stages, in the order written.
     pub stages: Vec<StageEntry>,
+    /// The parameters that all stages of a kind have, by kind; the stages hold them already.
+    pub defaults: Vec<Entry>,
     /// The tables, in the order written.
     pub tables: Vec<Entry>,
     /// The figures, in the order written.
@@ -50,6 +54,8 @@ pub struct StageEntry {
     pub kind: Option<(String, Origin)>,
     /// One sentence on its purpose.
     pub about: Option<String>,
+    /// The points of axes for which it exists; all where it is empty.
+    pub when: Rule,
     /// How its nodes are run.
     pub terms: Terms,
     /// A table of everything else: parameters of the kind, placeholders still in them.
@@ -88,19 +94,19 @@ pub fn load(
     sources: &mut Sources,
     errors: &mut Diagnostics,
 ) -> Option<Experiment> {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the user's file")]
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            errors.push(Diagnostic::whole(format!("cannot read {}: {error}", file.display())));
-            return None;
-        }
-    };
-    let mut root = parse(file, text, sources, errors);
-    if !errors.is_empty() {
-        // What follows a slip of syntax is misread: its own mistakes would be noise.
-        return None;
-    }
+    let root = layered(file, overlays, sources, errors)?;
+    let overlays = overlays.words();
+    Some(Experiment { overlays, ..read(root, file, errors) })
+}
+
+/// Reads the files of an experiment and lays all layers over each other; the section of profiles is used up.
+pub fn layered(
+    file: &Path,
+    overlays: &Overlays,
+    sources: &mut Sources,
+    errors: &mut Diagnostics,
+) -> Option<Value> {
+    let mut root = extends::read(file, sources, errors)?;
     let profile = layers::take_profile(&mut root, overlays.profile.as_deref(), errors);
     if let Some(profile) = profile {
         layers::overlay(&mut root, &profile, sources, errors);
@@ -110,8 +116,8 @@ pub fn load(
             layers::overlay(&mut root, &top, sources, errors);
         }
     }
-    let overlays = overlays.words();
-    Some(Experiment { overlays, ..read(root, file, errors) })
+    layers::apply_defaults(&mut root, sources, errors);
+    Some(root)
 }
 
 /// Reads an experiment from its text, without layers over it.
@@ -121,23 +127,14 @@ pub fn read_text(
     sources: &mut Sources,
     errors: &mut Diagnostics,
 ) -> Experiment {
-    let mut root = parse(file, text, sources, errors);
+    let mut root = extends::parse(file, text.to_owned(), sources, errors);
     layers::take_profile(&mut root, None, errors);
+    layers::apply_defaults(&mut root, sources, errors);
     read(root, file, errors)
 }
 
-fn parse(
-    file: &Path,
-    text: impl Into<String>,
-    sources: &mut Sources,
-    errors: &mut Diagnostics,
-) -> Value {
-    let source = sources.add(file.display().to_string(), text);
-    let text = sources.text(source);
-    value::parse(sources, source, &text, errors)
-}
-
-const SECTIONS: [&str; 6] = ["experiment", "axes", "stages", "tables", "figures", "profiles"];
+const SECTIONS: [&str; 8] =
+    ["extends", "experiment", "axes", "defaults", "stages", "tables", "figures", "profiles"];
 
 fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
     for entry in root.entries() {
@@ -148,11 +145,7 @@ fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         }
     }
     let head = head(&root, errors);
-    let axes = take_section(&mut root, "axes", errors);
-    for axis in axes.iter().filter(|axis| RESERVED_AXES.contains(&axis.key.as_str())) {
-        let message = format!("`{}` is a reserved word, and no name of an axis", axis.key);
-        errors.push(Diagnostic::at(axis.key_origin, message));
-    }
+    let (axes, combinations) = sweeps(&take_section(&mut root, "axes", errors), errors);
     let stages = take_section(&mut root, "stages", errors);
     if stages.is_empty() && errors.is_empty() {
         errors
@@ -166,8 +159,13 @@ fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         overlays: Vec::new(),
         file: file.to_path_buf(),
         folder,
-        axes: axes.iter().map(|e| axes::read(e, errors)).collect(),
-        stages: stages.into_iter().filter_map(|e| stage(e, errors)).collect(),
+        stages: stages.into_iter().filter_map(|e| stage(e, &axes, errors)).collect(),
+        axes,
+        combinations,
+        defaults: root
+            .take(layers::DEFAULTS)
+            .map(|section| section.entries().to_vec())
+            .unwrap_or_default(),
         tables: take_section(&mut root, "tables", errors),
         figures: take_section(&mut root, "figures", errors),
     }
@@ -221,7 +219,17 @@ fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) 
     }
 }
 
-fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
+/// Reads `[axes]`.
+fn sweeps(section: &[Entry], errors: &mut Diagnostics) -> (Vec<Axis>, Combinations) {
+    let is_rule = |entry: &&Entry| [EXCLUDE, INCLUDE].contains(&entry.key.as_str());
+    let axes = section.iter().filter(|entry| !is_rule(entry));
+    let mut axes: Vec<Axis> = axes.map(|entry| axes::read(entry, errors)).collect();
+    let rule = |name: &str| section.iter().find(|e| e.key == name).map(|e| &e.value);
+    let combinations = combinations::read(rule(EXCLUDE), rule(INCLUDE), &mut axes, errors);
+    (axes, combinations)
+}
+
+fn stage(entry: Entry, axes: &[Axis], errors: &mut Diagnostics) -> Option<StageEntry> {
     let Entry { key: name, key_origin: origin, value: mut parameters } = entry;
     if !matches!(parameters.kind, ValueKind::Table(_)) {
         let message = format!("a stage is a table, not {}", parameters.type_name());
@@ -229,7 +237,8 @@ fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
         return None;
     }
     let terms = resources::read(&parameters, errors);
-    let [kind, about, ..] = RESERVED.map(|key| parameters.take(key));
+    let [kind, about, when, ..] = RESERVED.map(|key| parameters.take(key));
+    let when = when.and_then(|when| combinations::condition(&when, axes, errors));
     if kind.is_none() {
         let message = format!("stage `{name}` has no `kind`");
         let hint = "`wavecrest kinds` lists the kinds";
@@ -239,16 +248,14 @@ fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {
     let about = typed(about.as_ref(), errors);
     // What is wrong with the parameters as a whole is shown at the stage's name.
     parameters.origin = origin;
-    Some(StageEntry { name, origin, kind, about, terms, parameters })
+    let when = when.unwrap_or_default();
+    Some(StageEntry { name, origin, kind, about, when, terms, parameters })
 }
 
-/// Words in `[axes]` that are kept for forms to come.
-const RESERVED_AXES: [&str; 2] = ["include", "exclude"];
-
 /// Keys of a stage that are no parameters.
-pub const RESERVED: [&str; 6] = {
+pub const RESERVED: [&str; 7] = {
     let [resources, retries, timeout, keep] = resources::KEYS;
-    ["kind", "about", resources, retries, timeout, keep]
+    ["kind", "about", "when", resources, retries, timeout, keep]
 };
 
 fn typed<'a, T: Deserialize<'a>>(value: Option<&'a Value>, errors: &mut Diagnostics) -> Option<T> {

@@ -1,5 +1,8 @@
-//! Layers of an experiment laid over each other: the file, its profiles, `--set`.
+//! Layers of an experiment laid over each other: defaults, the files it extends, the file, its profiles, `--set`.
 
+use std::collections::BTreeMap;
+
+use super::combinations::{EXCLUDE, INCLUDE};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Sources;
 use super::suggest;
@@ -16,7 +19,63 @@ const FIXED: [(&str, &str); 4] =
 /// add one.
 pub fn overlay(base: &mut Value, top: &Value, sources: &Sources, errors: &mut Diagnostics) {
     check_names(base, top, errors);
-    merge(base, top, sources, 0);
+    merge(base, top, sources, ROOT);
+}
+
+/// Lays a file over the one that it extends, as [`overlay`] does but for names: it may add what it likes. A profile is
+/// laid over that of the same name.
+pub fn lay_over(base: &mut Value, top: Value, sources: &Sources) {
+    if base.entries().is_empty() {
+        *base = top;
+    } else {
+        merge(base, &top, sources, ROOT);
+    }
+}
+
+/// Lays every stage over the defaults of its kind, `[defaults."KIND"]`.
+pub fn apply_defaults(root: &mut Value, sources: &Sources, errors: &mut Diagnostics) {
+    let Some(section) = root.get(DEFAULTS).cloned() else { return };
+    if !is_table(DEFAULTS, &section, errors) {
+        return;
+    }
+    let mut defaults: BTreeMap<&str, Value> = BTreeMap::new();
+    for Entry { key, value, .. } in section.entries() {
+        if !is_table(key, value, errors) {
+            continue;
+        }
+        for entry in value.entries().iter().filter(|e| NO_DEFAULTS.contains(&e.key.as_str())) {
+            let message = format!("`{}` has no default: each stage has its own", entry.key);
+            errors.push(Diagnostic::at(entry.key_origin, message));
+        }
+        let mut value = value.clone();
+        for key in NO_DEFAULTS {
+            value.take(key);
+        }
+        defaults.insert(key, value);
+    }
+    let stages = root.entries_mut().iter_mut().find(|entry| entry.key == "stages");
+    for stage in stages.into_iter().flat_map(|section| section.value.entries_mut()) {
+        let kind = stage.value.get("kind").and_then(Value::as_text);
+        let Some(default) = kind.and_then(|kind| defaults.get(kind)) else { continue };
+        let mut whole = Value { origin: stage.value.origin, ..default.clone() };
+        merge(&mut whole, &stage.value, sources, VALUES - 1);
+        whole.origin = stage.value.origin;
+        stage.value = whole;
+    }
+}
+
+/// The section of defaults by kind.
+pub const DEFAULTS: &str = "defaults";
+/// Keys of a stage that are its own.
+const NO_DEFAULTS: [&str; 3] = ["kind", "about", "when"];
+
+fn is_table(name: &str, value: &Value, errors: &mut Diagnostics) -> bool {
+    let is_table = matches!(value.kind, ValueKind::Table(_));
+    if !is_table {
+        let message = format!("`{name}` is a table, not {}", value.type_name());
+        errors.push(Diagnostic::at(value.origin, message));
+    }
+    is_table
 }
 
 /// Reports names in an overlay that `base` lacks.
@@ -28,7 +87,9 @@ pub fn check_names(base: &Value, top: &Value, errors: &mut Diagnostics) {
             None => Vec::new(),
         };
         for entry in section.value.entries() {
-            if !known.contains(&entry.key.as_str()) {
+            // What `[axes]` says of combinations is no axis.
+            let is_rule = what == &"axis" && [EXCLUDE, INCLUDE].contains(&entry.key.as_str());
+            if !is_rule && !known.contains(&entry.key.as_str()) {
                 let message = format!("no {what} is called `{}`", entry.key);
                 let hint = suggest::hint(&entry.key, &section.key, known.iter().copied());
                 errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));
@@ -38,9 +99,11 @@ pub fn check_names(base: &Value, top: &Value, errors: &mut Diagnostics) {
 }
 
 /// Tables at this depth and below are values, such as `stages.NAME.PARAMETER`, and no longer places for them.
-const VALUES: usize = 3;
+const VALUES: i32 = 3;
+/// The depth of the table of all sections.
+const ROOT: i32 = 0;
 
-fn merge(base: &mut Value, top: &Value, sources: &Sources, depth: usize) {
+fn merge(base: &mut Value, top: &Value, sources: &Sources, depth: i32) {
     let replaced = depth >= VALUES && sources.starts_with(top.origin, '{');
     let (ValueKind::Table(entries), ValueKind::Table(over), false) =
         (&mut base.kind, &top.kind, replaced)
@@ -49,8 +112,13 @@ fn merge(base: &mut Value, top: &Value, sources: &Sources, depth: usize) {
         return;
     };
     for entry in over {
-        // An axis is a value itself.
-        let next = if entry.key == "axes" && depth == 0 { VALUES - 1 } else { depth + 1 };
+        let next = match entry.key.as_str() {
+            // An axis is a value itself.
+            "axes" if depth == ROOT => VALUES - 1,
+            // A profile is a table of all sections.
+            "profiles" if depth == ROOT => ROOT - 1,
+            _ => depth + 1,
+        };
         match entries.iter_mut().find(|e| e.key == entry.key) {
             Some(present) => merge(&mut present.value, &entry.value, sources, next),
             None => entries.push(entry.clone()),
@@ -94,10 +162,7 @@ pub fn take_profile(
         .map(|s| ("profiles", s))
         .chain(profiles.iter().map(|profile| (profile.key.as_str(), &profile.value)))
     {
-        if !matches!(value.kind, ValueKind::Table(_)) {
-            let message = format!("`{name}` is a table, not {}", value.type_name());
-            errors.push(Diagnostic::at(value.origin, message));
-        }
+        is_table(name, value, errors);
     }
     for profile in profiles {
         check_names(root, &profile.value, errors);

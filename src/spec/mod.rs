@@ -5,9 +5,12 @@
 //! knows no kind of stage and no engine.
 
 pub mod axes;
+pub mod combinations;
 pub mod deserialize;
 pub mod diagnostic;
 pub mod experiment;
+pub mod extends;
+pub mod json;
 pub mod layers;
 pub mod plain;
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Where values were written: files, flags, and places in them.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use super::extends::STDIN;
 
 /// The place at which a value was written; an index into [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +36,8 @@ impl Place {
 pub struct Text {
     /// A path as the user wrote it, or the flag.
     pub name: String,
+    /// The file, where it is one.
+    pub file: Option<PathBuf>,
     /// The whole text, which readers and messages share.
     pub text: Arc<String>,
 }
@@ -40,8 +45,26 @@ pub struct Text {
 impl Sources {
     /// Adds a text and yields its number.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.texts.push(Text { name: name.into(), text: Arc::new(text.into()) });
+        self.push(Text { name: name.into(), file: None, text: Arc::new(text.into()) })
+    }
+
+    /// Adds the text of a file and yields its number.
+    pub fn add_file(&mut self, file: &Path, text: String) -> usize {
+        if file == Path::new(STDIN) {
+            return self.add("standard input", text);
+        }
+        let (name, file) = (file.display().to_string(), Some(file.to_path_buf()));
+        self.push(Text { name, file, text: Arc::new(text) })
+    }
+
+    fn push(&mut self, text: Text) -> usize {
+        self.texts.push(text);
         self.texts.len() - 1
+    }
+
+    /// The files among the texts, in the order read.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.texts.iter().filter_map(|text| Some((text.file.as_deref()?, text.text.as_str())))
     }
 
     /// The text of a number.

@@ -79,6 +79,14 @@ impl Value {
         }
     }
 
+    /// The entries of a table, to be changed; none for any other value.
+    pub fn entries_mut(&mut self) -> &mut [Entry] {
+        match &mut self.kind {
+            ValueKind::Table(entries) => entries,
+            _ => &mut [],
+        }
+    }
+
     /// The string, if it is one.
     pub fn as_text(&self) -> Option<&str> {
         match &self.kind {
@@ -123,7 +131,7 @@ pub(super) fn parse_any(
 }
 
 /// Tables nested deeper than this are refused: no experiment needs them, and recursion is bounded by it.
-const DEEPEST: usize = 32;
+pub(super) const DEEPEST: usize = 32;
 
 struct Reader<'a> {
     sources: &'a mut Sources,

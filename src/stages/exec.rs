@@ -13,19 +13,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
 use crate::artifacts::{file, table, tensors};
 use crate::engine::context::{Context, is_output_name, output_folder};
 use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::inputs::Inputs;
 use crate::engine::machine::SLOT_VARIABLES;
-use crate::engine::parameter::{Input, NamedPath};
+use crate::engine::parameter::NamedPath;
 use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
 use crate::store::files;
 
 /// Runs a program as a stage: what no built-in kind does is never a dead end.
 ///
 /// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the command, `{inputs.NAME}` is
-/// the path of an input (its only file, or the folder of its files) and `{outputs.NAME}` the path at which an output is
+/// the path of an input (its only file, or the folder of its files; for several edges a folder, in which `index.json` lists
+/// the `files` of each and, where it was gathered, its values `at` the axes) and `{outputs.NAME}` the path at which an output is
 /// to be written: Parquet for a `table`, safetensors for `tensors`, anything for a `file`. It sees no environment
 /// but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may use: its threads (`OMP_NUM_THREADS`,
 /// `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success;
@@ -36,9 +39,9 @@ use crate::store::files;
 pub struct Exec {
     /// The program and its arguments.
     command: Vec<String>,
-    /// What the program reads, by name.
+    /// What the program reads, by name: an edge, or several.
     #[serde(default)]
-    inputs: BTreeMap<String, Input<AnyArtifact>>,
+    inputs: BTreeMap<String, Inputs<AnyArtifact>>,
     /// Scripts and other files that the program needs. Their content is part of the stage's identity, and so are
     /// their paths as written, which the program sees.
     #[serde(default)]
@@ -135,7 +138,11 @@ impl Stage for Exec {
             // Beside the folder in which the program runs, as the outputs are.
             let place = output_folder(cx.scratch(), &format!("in.{name}"));
             laid_out.push(&place);
-            paths.insert(format!("inputs.{name}"), lay_out(&cx.load(input)?, &place)?);
+            let path = match input {
+                Inputs::One(input) => lay_out(&cx.load(input)?, &place)?,
+                several => lay_out_all(&cx.load_all(several)?, &place)?,
+            };
+            paths.insert(format!("inputs.{name}"), path);
         }
         for (name, kind) in &self.outputs {
             let path = cx.output_folder(name)?.join(kind.file());
@@ -300,6 +307,26 @@ fn lay_out(artifact: &AnyArtifact, folder: &Path) -> anyhow::Result<PathBuf> {
         files::point(path, &folder.join(name))?;
     }
     Ok(only.map_or_else(|| folder.to_path_buf(), |(name, _)| folder.join(name)))
+}
+
+/// Puts several inputs where the program can read them: a folder for each, and `index.json`, which says what each is.
+fn lay_out_all(
+    artifacts: &[(&BTreeMap<String, Json>, AnyArtifact)],
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
+    let mut index = Vec::new();
+    for (number, (at, artifact)) in artifacts.iter().enumerate() {
+        let number = number.to_string();
+        for (name, path) in &artifact.files.0 {
+            files::point(path, &folder.join(&number).join(name))?;
+        }
+        let names = artifact.files.0.keys();
+        let files: Vec<String> = names.map(|name| format!("{number}/{name}")).collect();
+        index.push(json!({ "at": at, "type": artifact.kind, "files": files }));
+    }
+    let text = serde_json::to_string_pretty(&index).expect("an index is plain data");
+    files::write(&folder.join("index.json"), (text + "\n").as_bytes())?;
+    Ok(folder.to_path_buf())
 }
 
 /// Reads what a program wrote, so that a wrong format is its own failure and not that of a later stage.

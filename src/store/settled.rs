@@ -4,8 +4,8 @@
 //! cache/v1/settled/<fingerprint>    hash of the rest · length of the head · head as JSON · keys · objects
 //! ```
 //!
-//! The fingerprint covers all that planning reads but the user's data: the text of the experiment, what is laid over it,
-//! where it lies, and the program. The data, the records and the objects are looked for each time; whether an object is
+//! The fingerprint covers all that planning reads but the user's data and the files that the experiment extends: its text,
+//! what is laid over it, where it lies, and the program. Those files, the data, the records and the objects are looked for each time; whether an object is
 //! what its name says is looked at before anything reads it.
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Head {
     pub nodes: usize,
     /// The set of keys by node name.
     pub set: Hash,
-    /// The user's data that were read, each with its content.
+    /// The user's data and the extended files that were read, each with its content.
     pub data: Vec<(PathBuf, Hash)>,
     /// The files of the reports, each with its content.
     pub reports: Vec<(PathBuf, Hash)>,

@@ -109,6 +109,15 @@ impl Bench {
         Ended::of(self.command(arguments).output().unwrap())
     }
 
+    /// Runs a command to its end that reads a text from its standard input.
+    pub(crate) fn run_reading(&self, text: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        Ended::of(child.wait_with_output().unwrap())
+    }
+
     /// Starts a command and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.start_with(&[], arguments)

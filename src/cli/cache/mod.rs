@@ -17,6 +17,7 @@ use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::status::{Status, survey};
 use crate::plan::Plan;
+use crate::spec::Sources;
 use crate::store::{Hash, Store, Summary};
 
 /// What to do with a cache.
@@ -62,6 +63,7 @@ fn here(cache: &CacheArgs) -> Result<Store, CliError> {
 /// An experiment as it is now, and what its cache holds of it.
 struct Surveyed {
     plan: Plan,
+    sources: Sources,
     workspace: Workspace,
     statuses: Vec<Status>,
 }
@@ -69,9 +71,9 @@ struct Surveyed {
 impl Surveyed {
     fn of(args: &ExperimentArgs, cache: &CacheArgs) -> Result<Self, CliError> {
         let workspace = Workspace::of(&args.file, cache)?;
-        let (plan, _) = planned(args, &workspace)?;
+        let (plan, sources) = planned(args, &workspace)?;
         let statuses = survey(&plan.graph, &workspace.store)?;
-        Ok(Self { plan, workspace, statuses })
+        Ok(Self { plan, sources, workspace, statuses })
     }
 
     /// The results that are there.

@@ -10,6 +10,7 @@ use super::{Surveyed, as_json};
 use crate::cli::{CacheArgs, CliError, ExperimentArgs, print, reports};
 use crate::plan::Plan;
 use crate::report::memo;
+use crate::spec::extends::STDIN;
 use crate::store::pack::{Content, Pack, PackError, Wanted};
 use crate::store::unpack::{Checked, check};
 use crate::store::{files, hash};
@@ -42,8 +43,13 @@ impl From<PackError> for CliError {
 
 /// Packs an experiment.
 pub fn pack(args: &PackArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    if args.experiment.file == Path::new(STDIN) {
+        let message =
+            "a pack holds the experiment's file: it cannot be read from the standard input";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     let surveyed = Surveyed::of(&args.experiment, cache)?;
-    let Surveyed { plan, workspace, statuses } = &surveyed;
+    let Surveyed { plan, sources, workspace, statuses } = &surveyed;
     let (set, all) = (surveyed.set(), plan.graph.len());
     let run = format!("`wavecrest run {}` computes them", args.experiment.file.display());
     if set.len() < all {
@@ -59,7 +65,9 @@ pub fn pack(args: &PackArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let root = workspace.reports.parent().unwrap_or(&workspace.reports);
     let file = inside(&args.experiment.file, root)?;
     let mut pack = Pack::new(&plan.experiment.name, &file, &plan.experiment.overlays);
-    pack.add(&file, files::read(&args.experiment.file)?);
+    for (path, text) in sources.files() {
+        pack.add(&inside(path, root)?, text.as_bytes().to_vec());
+    }
     let outputs = outputs_of_reports(plan);
     pack.add_results(&workspace.store, &set, &|node| {
         let stage = plan.graph.find(node).map_or("", |id| plan.graph.node(id).stage.as_str());
