@@ -96,6 +96,7 @@ fn time(graph: &Graph, folder: &Path) -> Result<Duration> {
         run: "bench".into(),
         capacity: Capacity::of_threads(Machine::here().cores),
         machine: Machine::default(),
+        wanted: None,
         keep_going: false,
         owner: Owner::this("host", "bench"),
         patience: PATIENCE,

@@ -17,6 +17,7 @@ pub mod reproduce;
 pub mod resolved;
 pub mod run;
 pub mod schema;
+pub mod select;
 pub mod settled;
 pub mod show;
 pub mod table;

@@ -91,6 +91,7 @@ fn compute(
         run,
         capacity: capacity.clone(),
         machine,
+        wanted: None,
         keep_going: false,
         patience: PATIENCE,
         commit: Later::new(Box::new(|| None)),

@@ -12,10 +12,12 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use super::capacity::{self, CapacityArgs, refuse_unmeetable};
+use super::select::SelectionArgs;
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, reports, say, settled};
 use crate::engine::checkpoint::{Checkpointing, EVERY};
 use crate::engine::executor::Processes;
+use crate::engine::graph::NodeId;
 use crate::engine::machine::Machine;
 use crate::engine::resources::Capacity;
 use crate::engine::run::{self as engine, Commit, Later, Options, Results};
@@ -33,6 +35,8 @@ pub struct RunArgs {
     experiment: ExperimentArgs,
     #[command(flatten)]
     capacity: CapacityArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// After a failure, go on with everything that does not depend on it
     #[arg(short = 'k', long)]
     keep_going: bool,
@@ -56,7 +60,9 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let fingerprint = settled::fingerprint(&args.experiment, &workspace);
     let repository = repository(&args.experiment.file);
     let mut stamps = workspace.store.stamps();
-    let done = fingerprint.and_then(|print| workspace.store.settled(&print, &mut stamps));
+    // A selection may name what is not there.
+    let whole = fingerprint.filter(|_| args.selection.is_all());
+    let done = whole.and_then(|print| workspace.store.settled(&print, &mut stamps));
     if let Some(Settled { head, .. }) = done {
         let mut run = begin(args, &head.experiment);
         (run.cached, run.set) = (head.nodes, Some(head.set));
@@ -74,11 +80,12 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let machine = capacity::machine(&plan, &args.capacity);
     let capacity = args.capacity.of(&machine)?;
     refuse_unmeetable(&plan, &sources, &workspace.store, &capacity)?;
+    let wanted = args.selection.wanted(&plan, &workspace.store)?;
     let mut run = begin(args, &plan.experiment.name);
     // Said once, at the end, where it cannot be written.
     drop(workspace.store.write_run(&run));
     let compute = || {
-        let given = (machine.clone(), capacity.clone());
+        let given = (machine.clone(), capacity.clone(), wanted.clone());
         compute(args, &plan, &workspace, (&run, &repository), given)
     };
     let mut results = compute()?;
@@ -98,6 +105,8 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     };
     (run.computed, run.cached) = (results.computed, results.cached);
     run.failed = results.failures.len();
+    let name = |id: NodeId| plan.graph.node(id).name.clone();
+    run.failures = results.failures.iter().map(|(id, _)| name(*id)).collect();
     let keys = plan.graph.ids().filter_map(|id| {
         let result = results.records[id.index()].as_ref()?;
         Some((plan.graph.node(id).name.clone(), result.key))
@@ -106,7 +115,7 @@ pub fn run(args: &RunArgs, cache: &CacheArgs) -> Result<(), CliError> {
     end(&mut run, outcome, &repository, since);
     note(&workspace, &run);
     if let (Outcome::Done, Ok(written), Some(set), Some(print)) =
-        (outcome, &written, run.set, fingerprint)
+        (outcome, &written, run.set, fingerprint.filter(|_| results.left_out == 0))
         && let Some(words) = written.words_when_current()
     {
         let reports = (written.files.clone(), words);
@@ -121,7 +130,7 @@ fn compute(
     plan: &Plan,
     workspace: &Workspace,
     (run, repository): (&Run, &Repository),
-    (machine, capacity): (Machine, Capacity),
+    (machine, capacity, wanted): (Machine, Capacity, Option<Vec<bool>>),
 ) -> Result<Results, CliError> {
     let interrupt = interrupts()?;
     let scratch = workspace.store.scratch(&run.host);
@@ -132,6 +141,7 @@ fn compute(
         run: run.id.clone(),
         capacity,
         machine,
+        wanted,
         keep_going: args.keep_going,
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
@@ -213,6 +223,7 @@ fn begin(args: &RunArgs, experiment: &str) -> Run {
         computed: 0,
         cached: 0,
         failed: 0,
+        failures: Vec::new(),
         host,
         commit: None,
         dirty: None,
@@ -230,7 +241,12 @@ fn end(run: &mut Run, outcome: Outcome, repository: &Repository, since: Instant)
 /// The line that counts.
 fn summary(experiment: &str, results: &Results, since: Instant) -> String {
     let mut summary = format!("{experiment}: {} run, {} cached", results.computed, results.cached);
-    for (count, what) in [(results.failures.len(), "failed"), (results.skipped, "skipped")] {
+    let counts = [
+        (results.failures.len(), "failed"),
+        (results.skipped, "skipped"),
+        (results.left_out, "left out"),
+    ];
+    for (count, what) in counts {
         if count > 0 {
             summary += &format!(", {count} {what}");
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
+use crate::plan::select::select;
 use crate::plan::{self, Plan};
 use crate::spec::experiment::load;
 use crate::spec::{Diagnostics, Sources, suggest};
@@ -61,6 +62,20 @@ pub fn existing(path: &Path) -> Result<Store, CliError> {
     Err(CliError::Usage(format!("there is no cache in {}\n  hint: {hint}", path.display())))
 }
 
+/// Finds the one node that a selector such as `probe[source=waves]` names.
+fn only_one(plan: &Plan, text: &str) -> Result<NodeId, CliError> {
+    let found = select(&plan.graph, text)
+        .map_err(|wrong| CliError::Usage(format!("{}\n  hint: {}", wrong.message, wrong.hint)))?;
+    let names: Vec<&str> = found.iter().map(|id| plan.graph.node(*id).name.as_str()).collect();
+    match found.first() {
+        Some(id) if found.len() == 1 => Ok(*id),
+        _ => {
+            let hint = suggest::hint("", "nodes", names.iter().copied());
+            Err(CliError::Usage(format!("`{text}` names {} nodes\n  hint: {hint}", names.len())))
+        }
+    }
+}
+
 /// Finds the node that a name, or the beginning of a key, stands for.
 pub fn node(
     plan: &Plan,
@@ -69,6 +84,9 @@ pub fn node(
 ) -> Result<NodeId, CliError> {
     if let Some(id) = plan.graph.find(text) {
         return Ok(id);
+    }
+    if text.contains('[') {
+        return only_one(plan, text);
     }
     let by_key =
         |id: &NodeId| text.len() >= 4 && keys(*id).is_some_and(|key| key.starts_with(text));

@@ -30,6 +30,9 @@ pub struct Options {
     pub capacity: Capacity,
     /// The machine that it is of.
     pub machine: Machine,
+    /// Which nodes are computed where they have no result, and with each all that it needs; indexed as the graph is. All
+    /// are where it is absent.
+    pub wanted: Option<Vec<bool>>,
     /// Whether branches that do not depend on a failed node go on.
     pub keep_going: bool,
     /// This process, as other runs that share the cache see it.
@@ -67,6 +70,8 @@ pub struct Results {
     pub cached: usize,
     /// Nodes left out.
     pub skipped: usize,
+    /// Nodes that have no result and were not wanted.
+    pub left_out: usize,
     /// Nodes that failed, and why.
     pub failures: Vec<(NodeId, Failure)>,
     /// Whether the user stopped the run.

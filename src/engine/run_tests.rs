@@ -58,6 +58,7 @@ pub(super) fn options(store: &Store, threads: usize, keep_going: bool) -> Option
         run: "r".into(),
         capacity: Capacity::of_threads(threads),
         machine: Machine::default(),
+        wanted: None,
         keep_going,
         owner,
         patience: Duration::from_mins(1),

@@ -160,6 +160,14 @@ impl<'a> Schedule<'a> {
         self.leave_out_after(id)
     }
 
+    /// Leaves out a node that has not started, and what depends on it; yields them all.
+    pub fn leave_out(&mut self, id: NodeId) -> Vec<NodeId> {
+        self.states[id.index()] = State::Skipped;
+        let mut skipped = self.leave_out_after(id);
+        skipped.push(id);
+        skipped
+    }
+
     /// Marks a running node as one to be tried again in that room; its slot is free until the caller makes it ready.
     pub fn again(&mut self, id: NodeId, room: Room) {
         self.leave(id, State::Resting);

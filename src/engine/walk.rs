@@ -122,6 +122,9 @@ impl Walk<'_> {
                     hits.push(key);
                     queue.extend(self.take(id, result));
                 }
+                Ok(None) if !self.is_wanted(id) => {
+                    self.results.left_out += self.schedule.leave_out(id).len();
+                }
                 Ok(None) => match self.by_key.get_mut(&key) {
                     Some(same) => same.push(id),
                     None => {
@@ -137,6 +140,10 @@ impl Walk<'_> {
             drop(self.store.note_hits(&self.options.run, &hits));
         }
         self.pass_on_notices();
+    }
+
+    fn is_wanted(&self, id: NodeId) -> bool {
+        self.options.wanted.as_ref().is_none_or(|wanted| wanted[id.index()])
     }
 
     /// Finds the result of a node; one whose files were dropped does not do where they are needed again.

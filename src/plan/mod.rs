@@ -7,6 +7,7 @@ pub mod parameters;
 pub mod placeholder;
 pub mod reason;
 pub mod reports;
+pub mod select;
 pub mod sweep;
 
 pub use build::{Plan, build};

@@ -34,6 +34,9 @@ pub struct Run {
     pub cached: usize,
     /// Nodes that failed.
     pub failed: usize,
+    /// Their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
     /// The machine.
     pub host: String,
     /// The process, as others can tell whether it is still there.
@@ -156,6 +159,7 @@ pub(crate) mod tests {
             computed: 1,
             cached: 0,
             failed: 0,
+            failures: Vec::new(),
             host: "h".into(),
             owner: None,
             commit: None,
