@@ -56,7 +56,7 @@ impl Selection {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut wanted = BTreeSet::from_iter(graph.ids());
+        let mut wanted: BTreeSet<NodeId> = graph.ids().collect();
         if !self.only.is_empty() {
             wanted = spread(only, &|id| graph.dependencies(id));
         }

@@ -101,7 +101,7 @@ fn only_what_is_selected_is_run() {
     };
     let only = |selector: &'static str| ["run", "x.toml", "--only", selector];
     check(&only("lod"), &["no stage is called `lod`", "did you mean `loud`?"]);
-    check(&only("say[m=1]"), &["stage `say` has no axis `m`", "axes: n, word"]);
+    check(&only("say[m=1]"), &["stage `say` has no axis `m`", "axes: word, n"]);
     check(&only("say[n=7]"), &["no instance of `say` has `n=7`", "values: 0, 1"]);
     check(&only("say[n"), &["`say[n` names no node"]);
     check(&["run", "x.toml", "--only", "lod", "--except", "lats"], &["`lod`", "`lats`"]);
