@@ -1,6 +1,6 @@
 //! `wavecrest run`: compute what is not cached, then write the reports.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -134,7 +134,7 @@ fn compute(
 ) -> Result<Results, CliError> {
     let interrupt = interrupts()?;
     let scratch = workspace.store.scratch(&run.host);
-    let repository = Arc::clone(repository);
+    let (repository, nowhere) = (Arc::clone(repository), workspace.store.root().join("scratch"));
     // What has a record needs none; where they cannot be removed, they only take room.
     drop(workspace.store.sweep_checkpoints());
     let options = Options {
@@ -146,8 +146,8 @@ fn compute(
         owner: Owner::this(&run.host, &run.id),
         patience: args.patience.map_or(PATIENCE, Duration::from_secs_f64),
         commit: Later::new(Box::new(move || repository.wait().clone())),
-        // Where there can be none, each node that would need it says so.
-        scratch: scratch.as_ref().map_or_else(|_| PathBuf::new(), |s| s.path().to_path_buf()),
+        // Where there can be none, each node that would need it says why: what is cached is of use all the same.
+        scratch: scratch.as_ref().map_or_else(|_| nowhere, |s| s.path().to_path_buf()),
         checkpoints: checkpointing(args)?,
     };
     let mut display = ui::display(&plan.graph);

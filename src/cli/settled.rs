@@ -24,7 +24,7 @@ pub fn fingerprint(args: &ExperimentArgs, workspace: &Workspace) -> Option<Hash>
     let places = (files::absolute(&args.file).ok()?, &args.file, &workspace.reports);
     let head = (env!("CARGO_PKG_VERSION"), program, overlays, places);
     let head = serde_json::to_vec(&head).ok()?;
-    let mut hasher = blake3::Hasher::new_derive_key("wavecrest settled v1");
+    let mut hasher = blake3::Hasher::new_derive_key("wavecrest settled v2");
     hasher.update(&(head.len() as u64).to_le_bytes()).update(&head).update(&text);
     Some(hasher.finalize().into())
 }

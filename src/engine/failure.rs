@@ -63,6 +63,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The user's data are not what the run was planned with.
+    pub fn edited(written: &str) -> Self {
+        Self::data(format!("`{written}` changed while the run was under way"))
+            .hint("the same command runs what reads it again")
+    }
+
     /// A failure without a hint.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {

@@ -63,10 +63,15 @@ impl Held {
         }
     }
 
-    /// Raises the pulse of all leases again and again, until the other end of `stop` is dropped.
-    pub fn keep_alive(&self, patience: Duration, stop: &Receiver<()>) {
-        let beat = BEAT.min(patience / 4);
+    /// Raises the pulse of all leases again and again, until the other end of `stop` is dropped; `rarely` is called
+    /// from time to time.
+    pub fn keep_alive(&self, patience: Duration, stop: &Receiver<()>, rarely: &dyn Fn()) {
+        let (beat, mut called) = (BEAT.min(patience / 4), Instant::now());
         while stop.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+            if called.elapsed() > RARELY {
+                called = Instant::now();
+                rarely();
+            }
             if let Some(bearer) = &mut self.lock().bearer {
                 // Leases that cannot be renewed are taken over by other runs, which is noticed before anything is
                 // committed.
@@ -75,6 +80,9 @@ impl Held {
         }
     }
 }
+
+/// The time between two signs of life that others look for after days.
+const RARELY: Duration = Duration::from_hours(1);
 
 /// How often the leases of others are looked at.
 const GLANCE: Duration = Duration::from_millis(200);

@@ -150,6 +150,8 @@ impl JsonSchema for Seed {
 pub struct DataPath {
     written: String,
     resolved: Option<PathBuf>,
+    /// The hash of its content, as planned.
+    planned: Option<String>,
 }
 
 impl DataPath {
@@ -161,6 +163,12 @@ impl DataPath {
     /// The path to read. Inside `run` it is absolute.
     pub fn path(&self) -> &Path {
         self.resolved.as_deref().unwrap_or(Path::new(&self.written))
+    }
+
+    /// Whether a copy of it is what was planned with.
+    fn is_planned(&self, copy: &Path) -> bool {
+        let found = || crate::store::hash::data(copy).map(|hash| hash.to_hex());
+        self.planned.as_ref().is_none_or(|planned| found().is_ok_and(|found| found == *planned))
     }
 }
 
@@ -184,21 +192,22 @@ impl<'de> Deserialize<'de> for DataPath {
                 f.write_str("a path, relative to the experiment file")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<DataPath, E> {
-                Ok(DataPath { written: text.to_owned(), resolved: None })
+                Ok(DataPath { written: text.to_owned(), resolved: None, planned: None })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataPath, A::Error> {
-                let (mut written, mut resolved) = (None, None);
+                let (mut written, mut resolved, mut planned) = (None, None, None);
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         PATH => written = Some(map.next_value()?),
                         "resolved" => resolved = Some(map.next_value()?),
+                        "hash" => planned = Some(map.next_value()?),
                         _ => {
                             map.next_value::<de::IgnoredAny>()?;
                         }
                     }
                 }
                 let written = written.ok_or_else(|| de::Error::missing_field(PATH))?;
-                Ok(DataPath { written, resolved })
+                Ok(DataPath { written, resolved, planned })
             }
         }
         deserializer.deserialize_any(PathVisitor)
@@ -231,6 +240,11 @@ impl NamedPath {
     /// The path to read. Inside `run` it is absolute.
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Whether a copy of it is what was planned with: it may have been edited since, even if it is put back later.
+    pub fn is_planned(&self, copy: &Path) -> bool {
+        self.0.is_planned(copy)
     }
 }
 

@@ -115,7 +115,10 @@ pub fn run(
     let (done, stop) = mpsc::channel::<()>();
     let held = &held;
     let results = thread::scope(|scope| {
-        scope.spawn(move || held.keep_alive(options.patience, &stop));
+        scope.spawn(move || {
+            // In vain where nothing can be written; then there is nothing to lose either.
+            held.keep_alive(options.patience, &stop, &|| drop(store.touch_run(&options.run)));
+        });
         scope.spawn(move || commits::serve(store, held, &to_commit, &reports));
         // Dropped when the walk ends, however it does: then the pulse stops.
         let _done = done;

@@ -131,7 +131,9 @@ impl Stage for Exec {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let folder = cx.scratch();
         for file in &self.files {
-            files::copy(file.path(), &folder.join(file.written()))?;
+            let copy = folder.join(file.written());
+            files::copy(file.path(), &copy)?;
+            anyhow::ensure!(file.is_planned(&copy), Failure::edited(file.written()));
         }
         let (mut paths, mut laid_out) = (BTreeMap::new(), Clearing::default());
         for (name, input) in &self.inputs {

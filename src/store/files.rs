@@ -1,7 +1,7 @@
 //! Every effect on the disk, each error with its path.
 #![expect(clippy::disallowed_methods, reason = "the one file that calls std::fs")]
 
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{self, Path, PathBuf};
@@ -95,16 +95,23 @@ pub fn make_folder(path: &Path) -> Result<(), FileError> {
         .map_err(|e| FileError::new("create", path, e))
 }
 
+/// Makes a folder in one that is there; false where it is there already.
+pub fn make_one_folder(path: &Path) -> Result<bool, FileError> {
+    match spend(path).and_then(|()| fs::create_dir(path)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(FileError::new("create", path, e)),
+    }
+}
+
 /// Makes a new folder under a name of its own in another.
 pub fn make_new_folder(within: &Path) -> Result<PathBuf, FileError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = within.join(format!("{}-{number}", std::process::id()));
-        match spend(&path).and_then(|()| fs::create_dir(&path)) {
-            Ok(()) => return Ok(path),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
-            Err(e) => return Err(FileError::new("create", &path, e)),
+        if make_one_folder(&path)? {
+            return Ok(path);
         }
     }
 }
@@ -365,19 +372,6 @@ pub fn rename_if_there(from: &Path, to: &Path) -> Result<bool, FileError> {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(FileError::new("rename", from, e)),
-    }
-}
-
-/// Locks a file, made where it does not exist, for as long as the result lives; `None` where another process of this
-/// host holds the lock.
-pub fn try_lock(path: &Path) -> Result<Option<File>, FileError> {
-    let context = |e| FileError::new("lock", path, e);
-    let file = File::options().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(context)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(context(e)),
     }
 }
 

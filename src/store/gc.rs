@@ -314,7 +314,13 @@ mod tests {
         record.provenance.run = "r1".to_owned();
         commit(&store, &record);
         put(&store, "other", &["three"]);
-        let owner = Owner { host: "h".into(), process: 1, since: Some(0), run: "r1".into() };
+        let owner = Owner {
+            system: super::super::lease::system().map(str::to_owned),
+            host: "h".into(),
+            process: 1,
+            since: Some(0),
+            run: "r1".into(),
+        };
         let killed = Run { owner: Some(owner), outcome: Outcome::Unfinished, ..run("r1") };
         store.write_run(&killed).unwrap();
         store.note_hits("r1", &[key("found")]).unwrap();
@@ -334,7 +340,14 @@ mod tests {
             let cleaning = store.cleaning(&terms(&[])).unwrap();
             assert_eq!((cleaning.live.len(), cleaning.results.len()), (1, 0), "{live:?}");
         }
+        // One of this system is there as long as its process is.
+        let live =
+            Run { owner: Some(Owner::this("h", "r1")), outcome: Outcome::Unfinished, ..run("r1") };
+        store.write_run(&live).unwrap();
+        age(&store.run_path("r1"), 8 * 24);
+        assert_eq!(store.cleaning(&terms(&[])).unwrap().live.len(), 1);
         // A run of another machine that never ended is not going on for ever.
+        store.write_run(&Run { owner: Some(Owner::this("far", "r1")), ..live }).unwrap();
         age(&store.run_path("r1"), 8 * 24);
         assert_eq!(clean(&store, &Terms { keep_runs: 0, ..terms(&[]) }), ["a"]);
     }

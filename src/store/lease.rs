@@ -8,7 +8,7 @@
 //! A lease is claimed by giving the owner's file a second name, which one process can do and no network file system
 //! gets wrong. The owner raises the one pulse of all its leases by writing a growing number into its file: a lease that
 //! was taken from it is another's file, so an owner that was stopped and goes on harms nothing. A lease is dead when its
-//! process is gone from the host that it shares with the one who asks, or when the pulse has stood still for
+//! process is gone from the system that it shares with the one who asks, or when the pulse has stood still for
 //! [`PATIENCE`] on the clock of the one who asks: no two clocks are ever compared, and no lock of the file system is
 //! relied upon.
 //!
@@ -18,12 +18,13 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError, FileId};
-use super::{Hash, Store};
+use super::{Hash, Store, hash};
 
 /// How often an owner raises the pulse of its leases.
 pub const BEAT: Duration = Duration::from_secs(5);
@@ -35,6 +36,9 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Owner {
     /// The machine.
     pub host: String,
+    /// Which of the systems that bear that name, as [`system`] says; unknown in old leases.
+    #[serde(default)]
+    pub system: Option<String>,
     /// The process.
     pub process: u32,
     /// When that process started, in the host's own measure: numbers of processes are used again.
@@ -47,17 +51,34 @@ impl Owner {
     /// This process.
     pub fn this(host: &str, run: &str) -> Self {
         let process = std::process::id();
-        Self { host: host.to_owned(), process, since: started(process), run: run.to_owned() }
+        let (host, run, system) = (host.to_owned(), run.to_owned(), system().map(str::to_owned));
+        Self { host, system, process, since: started(process), run }
     }
 
-    /// Whether the process is known to be gone: only its own host can tell.
+    /// Whether it is a process of this system, which then can tell whether it is gone.
+    pub fn is_here(&self, here: &str) -> bool {
+        self.host == here && self.system.is_some() && self.system.as_deref() == system()
+    }
+
+    /// Whether the process is known to be gone: only its own system can tell.
     pub fn is_gone(&self, here: &str) -> bool {
-        self.host == here && started(self.process) != self.since
+        self.is_here(here) && started(self.process) != self.since
     }
 }
 
+/// What tells systems apart that bear one name, as containers and copies of a virtual machine do: the boot and the
+/// space of process numbers. `None` where Linux does not say.
+pub fn system() -> Option<&'static str> {
+    static SYSTEM: LazyLock<Option<String>> = LazyLock::new(|| {
+        let boot = files::read_text(Path::new("/proc/sys/kernel/random/boot_id")).ok()?;
+        let space = files::stamp(Path::new("/proc/self/ns/pid")).ok()?.inode;
+        Some(hash::bytes(format!("{} {space}", boot.trim()).as_bytes()).short())
+    });
+    SYSTEM.as_deref()
+}
+
 /// When a process of this host started, in clock ticks since boot; `None` where there is none.
-fn started(process: u32) -> Option<u64> {
+pub(super) fn started(process: u32) -> Option<u64> {
     let text = files::read_text(Path::new(&format!("/proc/{process}/stat"))).ok()?;
     // The second field, the program's name in parentheses, may hold anything; the start is field 22.
     let fields = &text[text.rfind(')')? + 1..];
@@ -67,11 +88,6 @@ fn started(process: u32) -> Option<u64> {
         return None;
     }
     fields.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Whether there is a process of a number on this host.
-pub(super) fn is_running(process: u32) -> bool {
-    started(process).is_some()
 }
 
 /// A run, as the others see it: the file behind all its leases. Gone when this is dropped.
@@ -270,11 +286,24 @@ impl Vigil {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::hash;
     use super::*;
 
     fn owner(process: u32, host: &str) -> Owner {
-        Owner { host: host.to_owned(), process, since: Some(1), run: format!("r{process}") }
+        let system = system().map(str::to_owned);
+        Owner { host: host.to_owned(), system, process, since: Some(1), run: format!("r{process}") }
+    }
+
+    #[test]
+    fn only_its_own_system_says_that_a_process_is_gone() {
+        let gone = owner(4_194_305, "h");
+        assert!(gone.is_gone("h") && !gone.is_gone("other"));
+        for system in [None, Some("0123456789ab".to_owned())] {
+            assert!(!Owner { system, ..gone.clone() }.is_gone("h"));
+        }
+        assert!(!Owner::this("h", "r").is_gone("h"));
+        // What an earlier version wrote can be read.
+        let old = r#"{ "host": "h", "process": 1, "since": 2, "run": "r" }"#;
+        assert_eq!(serde_json::from_str::<Owner>(old).unwrap().system, None);
     }
 
     fn bench() -> (tempfile::TempDir, Store, Hash) {

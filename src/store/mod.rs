@@ -13,7 +13,7 @@
 //! cache/v1/settled/<fingerprint>   experiments that are done
 //! cache/v1/stamps                  hashes of user data, by what the file system says of them
 //! cache/v1/quarantine/             what was found damaged
-//! cache/v1/scratch/<host>-<pid>-*/ working folders of one invocation's nodes; of no value afterwards
+//! cache/v1/scratch/<host>-*/       working folders of one invocation's nodes; of no value afterwards
 //! ```
 //!
 //! A record is complete or does not exist: objects are written and synced first, the record is renamed into place

@@ -221,7 +221,7 @@ impl Store {
         let mut dead = self.dead_folders(here)?;
         for entry in files::entries(&all)?.iter().filter(|entry| entry.is_folder) {
             let path = all.join(&entry.name);
-            let away = !scratch::is_of(&entry.name, here);
+            let away = !scratch::is_of_this(&entry.name, here);
             let busy = live.iter().any(|run| scratch::is_of(&entry.name, &run.host));
             if away && !busy && now - entry.stamp.changed > LONGEST {
                 dead.push(path);
@@ -265,17 +265,30 @@ mod tests {
             store.write_run(&run(id)).unwrap();
         }
         let logs = ["runs/r1/a.log", "runs/r2/b.log"].map(|name| make(&store, name));
-        let dead = Owner { host: "h".into(), process: 1, since: Some(0), run: "r1".into() };
+        let dead = Owner {
+            system: lease::system().map(str::to_owned),
+            host: "h".into(),
+            process: 1,
+            since: Some(0),
+            run: "r1".into(),
+        };
         let mut killed = store.enter(dead).unwrap();
         assert!(matches!(store.claim(&key("a"), &mut killed).unwrap(), Claim::Mine(_)));
-        let there = Owner { host: "far".into(), process: 1, since: Some(0), run: "r9".into() };
+        let there = Owner {
+            system: lease::system().map(str::to_owned),
+            host: "far".into(),
+            process: 1,
+            since: Some(0),
+            run: "r9".into(),
+        };
         let mut living = store.enter(there).unwrap();
         assert!(matches!(store.claim(&key("b"), &mut living).unwrap(), Claim::Mine(_)));
         let aside = make(&store, "quarantine/x");
-        let scratch = make(&store, "scratch/h-4194305-0/lock");
+        let dead = format!("scratch/h-{}-4194305-7-0/file", lease::system().unwrap());
+        let scratch = make(&store, &dead);
         let own = store.scratch("h").unwrap();
         assert!(!scratch.exists() && own.path().exists(), "a run sweeps");
-        let scratch = make(&store, "scratch/h-4194305-0/lock");
+        let scratch = make(&store, &dead);
         rest();
         let terms = Terms {
             keep: BTreeSet::from([key("a")]),

@@ -11,7 +11,7 @@ use super::runs::{Outcome, Run};
 
 /// In nanoseconds.
 pub(super) const SECOND: i128 = 1_000_000_000;
-/// An unfinished run of another machine that is older is not going on.
+/// An unfinished run of another system whose record was not touched for so long is not going on.
 pub(super) const LONGEST: i128 = 7 * 24 * 3600 * SECOND;
 
 /// What the newest runs, the pins and the caller reach.
@@ -47,9 +47,13 @@ impl Store {
         let mut others = 0;
         for run in self.runs()? {
             let Ok(stamp) = files::stamp(&self.run_path(&run.id)) else { continue };
+            let owner = run.owner.as_ref();
+            // One of this system is known to be there, or gone; one of another touches its record now and then.
             let going_on = run.outcome == Outcome::Unfinished
-                && now - stamp.modified < LONGEST
-                && !run.owner.as_ref().is_some_and(|owner| owner.is_gone(&terms.here));
+                && match owner.filter(|owner| owner.is_here(&terms.here)) {
+                    Some(owner) => !owner.is_gone(&terms.here),
+                    None => now - stamp.modified < LONGEST,
+                };
             if !going_on {
                 others += 1;
                 if others > terms.keep_runs {

@@ -87,6 +87,11 @@ impl Store {
         files::remove(&self.hits_path(&run.id))
     }
 
+    /// Touches the record of a run that is going on: a cleaning on another system takes one that stands still for dead.
+    pub fn touch_run(&self, id: &str) -> Result<(), FileError> {
+        files::touch(&self.run_path(id)).map(drop)
+    }
+
     fn hits_path(&self, run: &str) -> PathBuf {
         self.run_folder(run).join(HITS)
     }

@@ -1,6 +1,5 @@
 //! Working folders of one invocation: gone when it ends, and when it was killed, with the next one on that host.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Store;
@@ -12,25 +11,22 @@ use super::lease;
 pub struct Scratch {
     folder: PathBuf,
     host: String,
-    /// Held as long as the invocation lives: the system lets go of it even when the process is killed.
-    _lock: File,
 }
 
-const LOCK: &str = "lock";
-
 impl Store {
-    /// Makes the working folder of this process, and removes those that dead ones of the same host left behind.
+    /// Makes the working folder of this process, and removes those that dead ones of the same system left behind.
     pub fn scratch(&self, host: &str) -> Result<Scratch, FileError> {
         let all = self.root().join("scratch");
         sweep(&all, host)?;
+        files::make_folder(&all)?;
         let mut number = 0;
-        while all.join(name(host, number)).exists() {
+        loop {
+            let folder = all.join(name(host, number));
+            if files::make_one_folder(&folder)? {
+                return Ok(Scratch { folder, host: host.to_owned() });
+            }
             number += 1;
         }
-        let folder = all.join(name(host, number));
-        files::make_folder(&folder)?;
-        let lock = files::try_lock(&folder.join(LOCK))?.expect("the name is this process's own");
-        Ok(Scratch { folder, host: host.to_owned(), _lock: lock })
     }
 
     /// The working folders that dead processes of a host left behind.
@@ -39,24 +35,21 @@ impl Store {
     }
 }
 
+/// The folders of processes of this system that are gone: a name says which process it is of, and no lock is needed.
 fn dead(all: &Path, host: &str) -> Result<Vec<PathBuf>, FileError> {
-    let mut dead = Vec::new();
-    for name in files::folders(all)?.iter().filter(|name| is_of(name, host)) {
-        let folder = all.join(name);
-        let is_dead = if folder.join(LOCK).exists() {
-            files::try_lock(&folder.join(LOCK))?.is_some()
-        } else {
-            // It is being made, or was removed in part while a worker that was about to end still wrote to it.
-            !process(name).is_some_and(lease::is_running)
-        };
-        if is_dead {
-            dead.push(folder);
-        }
-    }
-    Ok(dead)
+    let here = here(host);
+    let is_dead = |name: &String| {
+        let process = name.strip_prefix(&here).and_then(|rest| rest.split_once('-'));
+        let process = process.and_then(|(number, rest)| {
+            Some((number.parse::<u32>().ok()?, rest.split('-').next()?.parse::<u64>().ok()))
+        });
+        process.is_some_and(|(number, since)| lease::started(number) != since)
+    };
+    let names = files::folders(all)?;
+    Ok(names.iter().filter(|name| is_dead(name)).map(|name| all.join(name)).collect())
 }
 
-/// Removes what dead processes of a host left behind; what cannot be removed now goes the next time.
+/// Removes what dead processes of this system left behind; what cannot be removed now goes the next time.
 fn sweep(all: &Path, host: &str) -> Result<(), FileError> {
     for folder in dead(all, host)? {
         drop(files::remove_folder(&folder));
@@ -64,14 +57,14 @@ fn sweep(all: &Path, host: &str) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The process that a working folder's name says it is of.
-fn process(name: &str) -> Option<u32> {
-    name.rsplit('-').nth(1)?.parse().ok()
-}
-
-/// Whether a working folder's name says that it is of a host.
+/// Whether a working folder's name says that it is of this system, or of another of the same name.
 pub(super) fn is_of(name: &str, host: &str) -> bool {
     name.starts_with(&prefix(host))
+}
+
+/// Whether a working folder's name says that it is of this very system.
+pub(super) fn is_of_this(name: &str, host: &str) -> bool {
+    name.starts_with(&here(host))
 }
 
 fn prefix(host: &str) -> String {
@@ -79,8 +72,14 @@ fn prefix(host: &str) -> String {
     host.chars().map(plain).collect::<String>() + "-"
 }
 
+fn here(host: &str) -> String {
+    format!("{}{}-", prefix(host), lease::system().unwrap_or("unknown"))
+}
+
 fn name(host: &str, number: usize) -> String {
-    format!("{}{}-{number}", prefix(host), std::process::id())
+    let process = std::process::id();
+    let since = lease::started(process).map_or_else(|| "x".to_owned(), |ticks| ticks.to_string());
+    format!("{}{process}-{since}-{number}", here(host))
 }
 
 impl Scratch {
@@ -111,22 +110,27 @@ mod tests {
         let store = Store::open(cache.path()).unwrap();
         let all = store.root().join("scratch");
         let living = store.scratch("here").unwrap();
-        for dead in ["here-1-0", "there-1-0"] {
-            files::make_folder(&all.join(dead)).unwrap();
-            files::write(&all.join(dead).join(LOCK), b"").unwrap();
-        }
-        // Without a lock: of a process that is there, and of one that is not.
-        let own = format!("here-{}-9", std::process::id());
-        for name in [own.as_str(), "here-4194305-0"] {
+        let system = lease::system().unwrap();
+        let (own, since) = (std::process::id(), lease::started(std::process::id()).unwrap());
+        // A process that is not there, one whose number another has now, and some that nobody here can tell of.
+        let dead =
+            [format!("here-{system}-4194305-7-0"), format!("here-{system}-{own}-{}-0", since + 1)];
+        let others = [
+            format!("here-{system}-{own}-{since}-9"),
+            "here-0123456789ab-1-7-0".to_owned(),
+            format!("there-{system}-1-7-0"),
+            "here-1-0".to_owned(),
+        ];
+        for name in dead.iter().chain(&others) {
             files::make_folder(&all.join(name)).unwrap();
         }
         let second = store.scratch("here").unwrap();
-        assert!(all.join(&own).exists() && !all.join("here-4194305-0").exists());
-        files::remove_folder(&all.join(own)).unwrap();
         assert!(living.path().exists() && second.path().exists());
-        assert!(!all.join("here-1-0").exists(), "nobody holds its lock");
-        assert!(all.join("there-1-0").exists(), "another host's lock says nothing here");
+        assert!(dead.iter().all(|name| !all.join(name).exists()));
+        assert!(others.iter().all(|name| all.join(name).exists()));
         drop((living, second));
-        assert_eq!(files::folders(&all).unwrap(), ["there-1-0"]);
+        let mut left = others.to_vec();
+        left.sort();
+        assert_eq!(files::folders(&all).unwrap(), left);
     }
 }

@@ -1,7 +1,7 @@
 //! Experiments that are done: what was found when everything was there, so that the next look need not plan again.
 //!
 //! ```text
-//! cache/v1/settled/<fingerprint>    hash of the rest · length of the head · head as JSON · keys · objects
+//! cache/v1/settled/<fingerprint>    hash of the rest · lengths of head and keys · head as JSON · keys · objects
 //! ```
 //!
 //! The fingerprint covers all that planning reads but the user's data and the files that the experiment extends: its text,
@@ -25,8 +25,8 @@ pub struct Settled {
     pub head: Head,
     /// The record of every node, each once.
     keys: Vec<Hash>,
-    /// Every object that the results consist of, each once.
-    objects: Vec<Hash>,
+    /// Every object that the results consist of, each once, with its length.
+    objects: Vec<(Hash, u64)>,
 }
 
 /// What does not grow with the number of nodes.
@@ -51,7 +51,8 @@ impl Settled {
     pub fn new<'a>(head: Head, results: impl Iterator<Item = &'a Summary> + Clone) -> Self {
         let mut keys: Vec<Hash> = results.clone().map(|result| result.key).collect();
         let whole = results.filter(|result| !result.dropped);
-        let mut objects: Vec<Hash> = whole.flat_map(Summary::files).map(|file| file.hash).collect();
+        let mut objects: Vec<(Hash, u64)> =
+            whole.flat_map(Summary::files).map(|file| (file.hash, file.len)).collect();
         keys.sort_unstable();
         keys.dedup();
         objects.sort_unstable();
@@ -66,8 +67,12 @@ impl Settled {
             body.extend_from_slice(&(number as u64).to_le_bytes());
         }
         body.extend_from_slice(&head);
-        for hash in self.keys.iter().chain(&self.objects) {
+        for key in &self.keys {
+            body.extend_from_slice(key.as_bytes());
+        }
+        for (hash, len) in &self.objects {
             body.extend_from_slice(hash.as_bytes());
+            body.extend_from_slice(&len.to_le_bytes());
         }
         [hash::bytes(&body).as_bytes().as_slice(), &body].concat()
     }
@@ -82,11 +87,14 @@ impl Settled {
         let (head, keys) = (number(&lengths[..8]) as usize, number(&lengths[8..]) as usize);
         let (head, rest) = rest.split_at_checked(head)?;
         let (keys, objects) = rest.split_at_checked(keys.checked_mul(32)?)?;
+        if !objects.len().is_multiple_of(40) {
+            return None;
+        }
         let hash = |bytes: &[u8]| Hash::from_bytes(bytes.try_into().expect("thirty-two bytes"));
         Some(Self {
             head: serde_json::from_slice(head).ok()?,
             keys: keys.chunks_exact(32).map(hash).collect(),
-            objects: objects.chunks_exact(32).map(hash).collect(),
+            objects: objects.chunks_exact(40).map(|o| (hash(&o[..32]), number(&o[32..]))).collect(),
         })
     }
 }
@@ -113,22 +121,25 @@ impl Store {
         if !settled.head.reports.iter().all(written) {
             return None;
         }
-        let there = self.are_there("nodes", ".json", &settled.keys)
-            && self.are_there("objects", "", &settled.objects);
+        let there = self.has_records(&settled.keys) && self.has_objects(&settled.objects);
         there.then_some(settled)
     }
 
-    /// Whether files of the store are there, or of those below, named by hashes that are sorted.
-    fn are_there(&self, folder: &str, ending: &str, hashes: &[Hash]) -> bool {
+    /// Whether there are records of these keys, which are sorted.
+    fn has_records(&self, keys: &[Hash]) -> bool {
         let shards: Vec<&[Hash]> =
-            hashes.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]).collect();
+            keys.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]).collect();
         shards.par_iter().all(|shard| {
-            let names: Vec<String> = shard.iter().map(|hash| hash.to_hex() + ending).collect();
-            let place = |store: &Self| store.root().join(folder).join(&names[0][..2]);
-            let below = |name: &String| self.tiers().any(|store| place(store).join(name).exists());
-            files::are_there(&place(self), &names)
-                || !self.lower.is_empty() && names.iter().all(below)
+            let names: Vec<String> = shard.iter().map(|key| key.to_hex() + ".json").collect();
+            let here = self.root().join("nodes").join(&names[0][..2]);
+            files::are_there(&here, &names)
+                || !self.lower.is_empty() && shard.iter().all(|key| self.has_record(key))
         })
+    }
+
+    /// Whether there are these objects, as far as their lengths tell.
+    fn has_objects(&self, objects: &[(Hash, u64)]) -> bool {
+        objects.par_chunks(256).all(|some| some.iter().all(|(hash, len)| self.has(hash, *len)))
     }
 }
 
@@ -151,7 +162,7 @@ mod tests {
             words: "up to date".into(),
         };
         let keys = vec![hash::bytes(b"1"), hash::bytes(b"2")];
-        let settled = Settled { head, keys, objects: vec![hash::bytes(b"o")] };
+        let settled = Settled { head, keys, objects: vec![(hash::bytes(b"o"), 3)] };
         let bytes = settled.to_bytes();
         assert_eq!(Settled::from_bytes(&bytes), Some(settled));
         for len in 0..bytes.len() {

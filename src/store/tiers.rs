@@ -41,9 +41,21 @@ impl Store {
                 dropped.get_or_insert(found);
             } else if self.holds(&found) {
                 return Ok(Some(found));
+            } else {
+                tier.put_cut_aside(&found);
             }
         }
         Ok(dropped)
+    }
+
+    /// Puts the objects of a result aside that are not as long as they should be.
+    fn put_cut_aside(&self, result: &Summary) {
+        for file in result.files() {
+            let path = self.object_here(&file.hash);
+            if files::length(&path).is_ok_and(|len| len != file.len) {
+                self.put_aside(&path, "object");
+            }
+        }
     }
 
     fn find_here(&self, key: &Hash) -> Result<Option<Summary>, NewerFormat> {

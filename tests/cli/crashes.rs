@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Ended, await_file};
+use crate::bench::{Bench, Ended, await_file, files};
 
 /// A stage that is done at once, one that says it has begun and then waits for a file, and one after it.
 fn waiting() -> Bench {
@@ -142,7 +142,7 @@ fn data_that_change_during_a_run_are_no_cause_of_a_result() {
     let ended = Ended::of(child.wait_with_output().unwrap());
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("\"script\" changed while the run was under way"),
+        ended.stderr.contains("`script` changed while the run was under way"),
         "{}",
         ended.stderr
     );
@@ -260,4 +260,56 @@ fn a_run_that_stood_still_too_long_commits_nothing() {
     let ended = Ended::of(first.wait_with_output().unwrap());
     assert_eq!((ended.code, ended.counts()), (Some(0), (1, 2)), "{}", ended.stderr);
     assert_eq!(computed(&bench), [1, 2, 1]);
+}
+
+#[test]
+fn a_file_that_is_edited_and_put_back_is_not_taken_for_the_cause() {
+    let bench = Bench::new("");
+    let (begun, go) = (bench.path("begun"), bench.path("go"));
+    bench.write(
+        "x.toml",
+        &format!(
+            "[experiment]\nname = 'x'\n[stages.slow]\nkind = 'exec'\n\
+             command = ['sh', '-c', 'touch {}; while ! test -e {}; do sleep 0.01; done; echo > $1', 'sh', '{{outputs.o}}']\n\
+             outputs = {{ o = 'file' }}\n\
+             [stages.next]\nkind = 'exec'\ncommand = ['sh', '-c', 'sh s.sh > $1', 'sh', '{{outputs.o}}']\n\
+             inputs = {{ i = '@slow' }}\nfiles = ['s.sh']\noutputs = {{ o = 'file' }}\n",
+            begun.display(),
+            go.display()
+        ),
+    );
+    bench.write("s.sh", "echo planned");
+    let child = bench.start(&["run", "x.toml"]);
+    await_file(&begun);
+    bench.write("s.sh", "echo edited; sleep 1");
+    fs::write(&go, "").unwrap();
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("`s.sh` changed while the run was under way"),
+        "{}",
+        ended.stderr
+    );
+    bench.write("s.sh", "echo planned");
+    assert_eq!(bench.counts(&[]), (1, 1));
+    assert_eq!(bench.run(&["export", "x.toml", "next", "out"]).code, Some(0));
+    let texts: Vec<String> =
+        files(&bench.path("out")).iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+    assert!(texts.contains(&"planned\n".to_owned()), "{texts:?}");
+}
+
+#[test]
+fn an_object_that_was_cut_is_found_by_a_rerun() {
+    let bench = Bench::new(
+        "[experiment]\nname = 'x'\n[stages.a]\nkind = 'exec'\n\
+         command = ['sh', '-c', 'echo word > $1', 'sh', '{outputs.o}']\noutputs = { o = 'file' }\n",
+    );
+    assert_eq!((bench.counts(&[]), bench.counts(&[])), ((1, 0), (0, 1)));
+    let object = bench.objects("cache").remove(0);
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, "").unwrap();
+    let ended = bench.run(&["run", "x.toml"]);
+    assert_eq!((ended.code, ended.counts()), (Some(0), (1, 0)), "{}", ended.stderr);
+    assert!(ended.stderr.contains("was damaged: put aside"), "{}", ended.stderr);
+    assert_eq!(bench.counts(&[]), (0, 1));
 }
