@@ -60,7 +60,7 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Print the tables of an experiment from cached results
     Table(table::TableArgs),
-    /// Print the graph of an experiment
+    /// Draw the graph of an experiment, with what is cached
     Graph(graph::GraphArgs),
     /// Show one result: what made it, and what it is
     Show(show::ShowArgs),

@@ -49,9 +49,11 @@ look: 3 to run, 0 waiting on them, 0 cached (worth 0 ms)
         bench.run(&["graph", "x.toml"]).stdout,
         str![[r#"
 graph TD
-    n0["say x 2 (2 cached)<br/>exec"]:::cached
-    n1["net<br/>encoder.random"]:::cached
-    classDef cached fill:#d5f0dd,stroke:#2e7d4f,color:#12331f
+    n0["say  greeting 2<br/>exec<br/>● cached 2 of 2"]:::cached
+    n1["net<br/>encoder.random<br/>● cached"]:::cached
+    classDef cached fill:#d3e8f5,stroke:#0072b2,color:#1a1a1a
+    classDef partly fill:#fbe6c2,stroke:#a86400,color:#1a1a1a
+    classDef missing fill:#ffffff,stroke:#666666,color:#1a1a1a
 
 "#]]
     );

@@ -13,6 +13,7 @@ mod checkpoints;
 mod commands;
 mod crashes;
 mod disks;
+mod graph;
 mod kills;
 mod mistakes;
 mod reports;
