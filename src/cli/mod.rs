@@ -10,6 +10,7 @@ pub mod graph;
 pub mod kinds;
 pub mod log;
 pub mod logs;
+pub mod new;
 pub mod page;
 pub mod plan;
 pub mod reports;
@@ -75,6 +76,8 @@ enum Command {
     /// Verify, clean and share cached results
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Write a commented experiment to begin with
+    New(new::NewArgs),
     /// List the kinds of stages, or explain one
     Kinds(kinds::KindsArgs),
     /// Print the JSON Schema of experiment files, for editors
@@ -111,6 +114,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Export(args) => export::export(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
+        Command::New(args) => new::new(&args),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),
         Command::Worker => worker::worker(),

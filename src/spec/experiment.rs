@@ -214,11 +214,18 @@ fn take_section(root: &mut Value, name: &str, errors: &mut Diagnostics) -> Vec<E
 }
 
 fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
-        let message = format!("{what} is 1 to 100 letters, digits, `_` and `-`");
-        errors.push(Diagnostic::at(origin, message));
+    if !is_name(name) {
+        errors.push(Diagnostic::at(origin, format!("{what} is {NAMES}")));
     }
+}
+
+/// What a name consists of, in words.
+pub const NAMES: &str = "1 to 100 letters, digits, `_` and `-`";
+
+/// Whether a text may name an experiment, an axis or a stage.
+pub fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !text.is_empty() && text.len() <= 100 && text.chars().all(fits)
 }
 
 fn stage(entry: Entry, errors: &mut Diagnostics) -> Option<StageEntry> {

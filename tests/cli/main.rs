@@ -21,4 +21,5 @@ mod science;
 mod sharing;
 mod shipped;
 mod slots;
+mod starting;
 mod trust;
