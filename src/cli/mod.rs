@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod check;
+pub mod completions;
 pub mod differences;
 pub mod error;
 pub mod export;
@@ -82,6 +83,8 @@ enum Command {
     Kinds(kinds::KindsArgs),
     /// Print the JSON Schema of experiment files, for editors
     Schema,
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -117,6 +120,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::New(args) => new::new(&args),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),
+        Command::Completions(args) => completions::completions(&args),
         Command::Worker => worker::worker(),
     }
 }

@@ -1,4 +1,4 @@
-//! How somebody begins: an experiment to start from.
+//! How somebody begins: an experiment to start from, and a shell that completes its commands.
 
 use std::fs;
 
@@ -83,4 +83,19 @@ an experiment's name is 1 to 100 letters, digits, `_` and `-`, not `papers/waves
 
 "]]
     );
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let bench = Bench::new("");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = bench.run(&["completions", shell]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        for word in ["run", "reproduce", "completions", "keep-runs", "mermaid"] {
+            assert!(ended.stdout.contains(word), "{shell} lacks {word}");
+        }
+    }
+    let ended = bench.run(&["completions", "csh"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("[possible values: bash, "), "{}", ended.stderr);
 }
