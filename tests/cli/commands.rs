@@ -98,7 +98,8 @@ retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initializat
 convolution anew, in the random and in the pre-trained networks, so that it starts as PyTorch's `Conv2d` does. That
 is the default here too.
 
-Two runs give the same bits on every machine.
+inputs
+  none
 
 parameters
   channels: integer from 1 to 16 = 3
@@ -113,6 +114,19 @@ parameters
           Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
   width: integer from 1 to 1024 = 64
       Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+
+outputs
+  encoder, taken as "@random"
+
+determinism
+  bit: two runs give the same bits on every machine
+
+source
+  Ligeralde et al. 2023, PMLR 243:194-208.
+
+example
+  [stages.random]
+  kind = "encoder.random"
 
 "#]]
     );

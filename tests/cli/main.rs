@@ -15,6 +15,7 @@ mod crashes;
 mod disks;
 mod graph;
 mod kills;
+mod manual;
 mod mistakes;
 mod reports;
 mod science;

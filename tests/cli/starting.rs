@@ -27,7 +27,8 @@ wrote first.toml; wavecrest.schema.json beside it explains each key to editors
         let ended = bench.run(&[&["check", "first.toml"], profile].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     }
-    let small = ["--set", "axes.replicate=[0, 1]", "--set", "stages.retina.frames=200"];
+    let small = ["axes.replicate=[0, 1]", "stages.retina.frames=200", "stages.retina.burn_in=1"];
+    let small: Vec<&str> = small.iter().flat_map(|value| ["--set", value]).collect();
     let ended = bench.run(&[&["run", "first.toml"], &small[..]].concat());
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.counts(), (8, 0));
