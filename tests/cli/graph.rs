@@ -137,8 +137,15 @@ fn a_picture_is_written_whole_to_the_file_asked_for() {
     assert_eq!(readable & 0o444, 0o444);
     fs::create_dir(bench.path("taken.svg")).unwrap();
     let ended = bench.run(&["graph", "x.toml", "-o", "taken.svg"]);
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("taken.svg"), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(2));
+    assert_data_eq!(
+        ended.stderr,
+        str![[r"
+taken.svg is there and is no plain file, so no picture takes its place
+  hint: without `-o` the graph goes to standard output
+
+"]]
+    );
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn a_picture_has_a_limit_that_it_names() {
     assert_data_eq!(
         ended.stderr,
         str![[r"
-4502 instances are too many for a picture, which holds up to 2000
+4502 instances and 6000 arrows are too many for a picture, which holds up to 2000 and 4000
   hint: leave out `--expand` for one box a stage
 
 "]]

@@ -41,6 +41,8 @@ enum Format {
 
 /// The layout of so many boxes takes seconds, of more of them minutes, and nobody can read the picture.
 const MOST_BOXES: usize = 2000;
+/// So it is with arrows.
+const MOST_ARROWS: usize = 4000;
 
 /// Draws the graph of an experiment.
 pub fn graph(args: &GraphArgs, cache: &CacheArgs) -> Result<(), CliError> {
@@ -52,14 +54,28 @@ pub fn graph(args: &GraphArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let text = match format.unwrap_or(Format::Mermaid) {
         Format::Mermaid => text::mermaid(&drawing),
         Format::Dot => text::dot(&drawing),
-        Format::Svg if drawing.boxes.len() > MOST_BOXES => return Err(too_many(&drawing, grain)),
-        Format::Svg => svg::svg(&drawing),
+        Format::Svg => {
+            refuse_what_is_too_large(&drawing, grain)?;
+            svg::svg(&drawing)
+        }
     };
     let Some(path) = &args.output else { return print(&text) };
-    files::write_atomic(&files::absolute(path)?, text.as_bytes())?;
+    write(path, &text)?;
     let boxes = words::count(drawing.boxes.len(), grain.noun());
     say(&format!("{boxes} drawn in {}", path.display()));
     Ok(())
+}
+
+/// Writes a file, but puts none in the place of a folder, a device or a link.
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    if path.exists() && !files::is_plain(path) {
+        let message = format!("{} is there and is no plain file", path.display());
+        let hint = "without `-o` the graph goes to standard output";
+        return Err(CliError::Usage(format!(
+            "{message}, so no picture takes its place\n  hint: {hint}"
+        )));
+    }
+    Ok(files::write_atomic(&files::absolute(path)?, text.as_bytes())?)
 }
 
 impl Format {
@@ -74,13 +90,18 @@ impl Format {
     }
 }
 
-fn too_many(drawing: &Drawing, grain: Grain) -> CliError {
-    let boxes = words::count(drawing.boxes.len(), grain.noun());
+fn refuse_what_is_too_large(drawing: &Drawing, grain: Grain) -> Result<(), CliError> {
+    let (boxes, arrows) = (drawing.boxes.len(), drawing.arrows.len());
+    if boxes <= MOST_BOXES && arrows <= MOST_ARROWS {
+        return Ok(());
+    }
     let instead = match grain {
         Grain::Instances => "leave out `--expand` for one box a stage",
         Grain::Stages => "`--format dot` writes any number, for other programs to lay out",
     };
-    CliError::Usage(format!(
-        "{boxes} are too many for a picture, which holds up to {MOST_BOXES}\n  hint: {instead}"
-    ))
+    Err(CliError::Usage(format!(
+        "{} and {} are too many for a picture, which holds up to {MOST_BOXES} and {MOST_ARROWS}\n  hint: {instead}",
+        words::count(boxes, grain.noun()),
+        words::count(arrows, "arrow"),
+    )))
 }
