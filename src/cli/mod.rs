@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod check;
+pub mod completions;
 pub mod differences;
 pub mod error;
 pub mod export;
@@ -10,6 +11,7 @@ pub mod graph;
 pub mod kinds;
 pub mod log;
 pub mod logs;
+pub mod new;
 pub mod page;
 pub mod plan;
 pub mod reports;
@@ -64,7 +66,7 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Print the tables of an experiment from cached results
     Table(table::TableArgs),
-    /// Print the graph of an experiment
+    /// Draw the graph of an experiment, with what is cached
     Graph(graph::GraphArgs),
     /// Show one result: what made it, and what it is
     Show(show::ShowArgs),
@@ -79,10 +81,14 @@ enum Command {
     /// Verify, clean and share cached results
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Write a commented experiment to begin with
+    New(new::NewArgs),
     /// List the kinds of stages, or explain one
     Kinds(kinds::KindsArgs),
     /// Print the JSON Schema of experiment files, for editors
     Schema,
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -122,8 +128,10 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Export(args) => export::export(&args, cache),
         Command::Log(args) => log::log(&args, cache),
         Command::Cache(command) => cache::cache(&command, cache),
+        Command::New(args) => new::new(&args),
         Command::Kinds(args) => kinds::kinds(&args),
         Command::Schema => schema::schema(),
+        Command::Completions(args) => completions::completions(&args),
         Command::Worker => worker::worker(),
     }
 }

@@ -12,9 +12,12 @@ use crate::stages::KINDS;
 
 /// Prints the schema.
 pub fn schema() -> Result<(), CliError> {
-    let text =
-        serde_json::to_string_pretty(&sorted(&experiment())).expect("a schema is plain data");
-    print(&(text + "\n"))
+    print(&text())
+}
+
+/// Writes the schema out.
+pub fn text() -> String {
+    serde_json::to_string_pretty(&sorted(&experiment())).expect("a schema is plain data") + "\n"
 }
 
 fn experiment() -> Json {

@@ -229,7 +229,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "sets times as an editor does")]
     fn data_that_were_edited_meanwhile_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("cache")).unwrap();

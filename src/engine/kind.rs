@@ -47,6 +47,8 @@ pub struct Kind {
     pub determinism: Determinism,
     /// Whether one worker may compute several of them.
     pub small: bool,
+    /// The least that has to be written of a stage, as TOML.
+    pub example: &'static str,
     /// Reads parameters as written.
     pub parse: fn(&Value) -> Result<Box<dyn AnyStage>, deserialize::Error>,
     /// Reads parameters as serialized.
@@ -62,6 +64,7 @@ impl Kind {
             version: S::VERSION,
             determinism: S::DETERMINISM,
             small: S::SMALL,
+            example: S::EXAMPLE,
             parse: |value| Ok(Box::new(from_value::<S>(value)?)),
             revive: |json| Ok(Box::new(serde_json::from_value::<S>(json)?)),
             schema: || {

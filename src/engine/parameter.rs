@@ -25,6 +25,8 @@ pub const PATH: &str = "$path";
 pub const NAME: &str = "name";
 /// Names the accepted artifact types in the JSON Schema of an input field.
 pub const ACCEPTS: &str = "x-artifact";
+/// Marks the JSON Schema of a path of user data.
+pub const PATH_SCHEMA: &str = "x-path";
 
 /// A typed edge: a parameter that takes the output of another stage, written `"@stage"` or `"@stage.output"`.
 pub struct Input<S> {
@@ -222,7 +224,7 @@ impl JsonSchema for DataPath {
         "DataPath".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "x-path": true })
+        json_schema!({ "type": "string", PATH_SCHEMA: true })
     }
 }
 

@@ -22,6 +22,9 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'stat
     /// Whether one worker may compute several of them, one after the other: for kinds so small that a process of its
     /// own would cost more than the work.
     const SMALL: bool = false;
+    /// The least that has to be written of such a stage, as TOML under a `[stages.NAME]`: for the manual, which names
+    /// its outputs after it.
+    const EXAMPLE: &'static str = "";
 
     /// Rules that the types cannot say.
     fn check(&self) -> Vec<Violation> {

@@ -212,10 +212,8 @@ fn take_section(root: &mut Value, name: &str, errors: &mut Diagnostics) -> Vec<E
 }
 
 fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
-        let message = format!("{what} is 1 to 100 letters, digits, `_` and `-`");
-        errors.push(Diagnostic::at(origin, message));
+    if !is_name(name) {
+        errors.push(Diagnostic::at(origin, format!("{what} is {NAMES}")));
     }
 }
 
@@ -227,6 +225,15 @@ fn sweeps(section: &[Entry], errors: &mut Diagnostics) -> (Vec<Axis>, Combinatio
     let rule = |name: &str| section.iter().find(|e| e.key == name).map(|e| &e.value);
     let combinations = combinations::read(rule(EXCLUDE), rule(INCLUDE), &mut axes, errors);
     (axes, combinations)
+}
+
+/// What a name consists of, in words.
+pub const NAMES: &str = "1 to 100 letters, digits, `_` and `-`";
+
+/// Whether a text may name an experiment, an axis or a stage.
+pub fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !text.is_empty() && text.len() <= 100 && text.chars().all(fits)
 }
 
 fn stage(entry: Entry, axes: &[Axis], errors: &mut Diagnostics) -> Option<StageEntry> {

@@ -21,6 +21,8 @@ use crate::nn::resnet::TAPS;
 ///
 /// Layers are the input, the nine rectified layers of a ResNet-18 (the stem and each block; torchvision's names) and
 /// the pooled features. Maps are flattened in the order channel, row, column.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, whose layers are the default.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerActivations {
@@ -41,6 +43,12 @@ impl Stage for LayerActivations {
     const KIND: &'static str = "activations";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.features]
+        kind = "activations"
+        encoder = "@encoder"
+        images = "@objects"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let known = self.layers.iter().all(|layer| TAPS.contains(&layer.as_str()));

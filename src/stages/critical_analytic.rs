@@ -15,6 +15,8 @@ use crate::landscape::linear_autoencoder::{CriticalPoint, LinearAutoencoder};
 ///
 /// They are the projections onto the span of at most `hidden` eigenvectors of the data's second moments (Baldi and
 /// Hornik, Neural Networks 2, 1989): the ground truth that searches are measured against.
+///
+/// Source: Baldi and Hornik 1989, Neural Networks 2.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriticalAnalytic {
@@ -29,6 +31,12 @@ impl Stage for CriticalAnalytic {
     const KIND: &'static str = "critical.analytic";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.analytic]
+        kind = "critical.analytic"
+        data = "@pixels"
+        hidden = 4
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([("hidden", self.hidden > 0, "must be at least 1")])

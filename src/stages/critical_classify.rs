@@ -34,6 +34,9 @@ use crate::landscape::objective::Objective;
 /// product above 0.9; `subset_residual` is the largest deviation of that product from the class's projection,
 /// `loss_error` that of the loss from the class's, and `index_matches` is 1 where as many eigenvalues are negative, else
 /// 0. Of other networks they are empty.
+///
+/// Source: Frye et al. 2021, Neural Computation 33; the analytic classes are those of Baldi and Hornik 1989,
+/// Neural Networks 2.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriticalClassify {
@@ -83,6 +86,12 @@ impl Stage for CriticalClassify {
     const KIND: &'static str = "critical.classify";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.found]
+        kind = "critical.classify"
+        points = "@search"
+        data = "@pixels"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let cutoffs = !self.cutoffs.is_empty() && self.cutoffs.iter().all(|c| *c >= 0.0);

@@ -32,6 +32,8 @@ use crate::landscape::search::{
 /// relative residual among the solves that ended as least squares, by which a point is gradient-flat; those points are
 /// the output `flattest`, and `flattest_point` is their position there. Table `trace` has a row for each point visited.
 /// Defaults are the published values (Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3).
+///
+/// Source: Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriticalSearch {
@@ -131,6 +133,12 @@ impl Stage for CriticalSearch {
     const KIND: &'static str = "critical.search";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.search]
+        kind = "critical.search"
+        points = "@starts"
+        data = "@pixels"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let mut broken = violations([

@@ -18,6 +18,8 @@ use crate::landscape::starts::{Selection, StartOptions, select};
 /// Uniformly in loss, so that searches begin at all heights of the landscape, or uniformly along training; with
 /// Gaussian noise where asked for (Pennington and Bahri 2017; Frye et al. 2021). Point `i` depends on the seed and
 /// `i` alone: a larger `count` adds points and changes none.
+///
+/// Source: Frye et al. 2021, Neural Computation 33; Pennington and Bahri 2017.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriticalStart {
@@ -61,6 +63,11 @@ impl Stage for CriticalStart {
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
+    const EXAMPLE: &'static str = r#"
+        [stages.starts]
+        kind = "critical.start"
+        trajectory = "@training"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

@@ -15,7 +15,10 @@ use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, vio
 ///
 /// After the image experiments of Frye et al. 2021 (Neural Computation 33): digits cropped to 20 x 20, rescaled to
 /// 4 x 4 and z-scored. Means of blocks stand in for the paper's rescaling, which PyTorch did by an interpolation that
-/// is not published, so that pixels are alike and not equal. Yields tensors `inputs` (images x pixels, F64) and, for labeled images, `labels`.
+/// is not published, so that pixels are alike and not equal. Yields tensors `inputs` (images x pixels, F64) and, for
+/// labeled images, `labels`.
+///
+/// Source: Frye et al. 2021, Neural Computation 33.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataDownsample {
@@ -53,6 +56,11 @@ impl Stage for DataDownsample {
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
+    const EXAMPLE: &'static str = r#"
+        [stages.pixels]
+        kind = "data.downsample"
+        images = "@digits"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let fits = self.size > 0 && self.crop > 0 && self.crop.is_multiple_of(self.size);

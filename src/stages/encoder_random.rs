@@ -18,6 +18,8 @@ use crate::nn::resnet::{ResNet, ResNetConfig, StemInit};
 /// retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
 /// convolution anew, in the random and in the pre-trained networks, so that it starts as PyTorch's `Conv2d` does. That
 /// is the default here too.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderRandom {
@@ -54,6 +56,10 @@ impl Stage for EncoderRandom {
     const KIND: &'static str = "encoder.random";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.random]
+        kind = "encoder.random"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

@@ -26,14 +26,16 @@ use crate::store::files;
 
 /// Runs a program as a stage: what no built-in kind does is never a dead end.
 ///
-/// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the command, `{inputs.NAME}` is
-/// the path of an input (its only file, or the folder of its files; for several edges a folder, in which `index.json` lists
-/// the `files` of each and, where it was gathered, its values `at` the axes) and `{outputs.NAME}` the path at which an output is
-/// to be written: Parquet for a `table`, safetensors for `tensors`, anything for a `file`. It sees no environment
-/// but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may use: its threads (`OMP_NUM_THREADS`,
-/// `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success;
-/// a program that fails is run again only if the stage says how often, as `retries = 2`. A single output is the
-/// stage's main one.
+/// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the
+/// command, `{inputs.NAME}` is the path of an input (its only file, or the folder of its files; for several edges a
+/// folder, in which `index.json` lists the `files` of each and, where it was gathered, its values `at` the axes) and
+/// `{outputs.NAME}` the path at which an output is to be written: Parquet for a `table`, safetensors for `tensors`,
+/// anything for a `file`. It sees no environment but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may
+/// use: its threads (`OMP_NUM_THREADS`, `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for
+/// (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success; a program that fails is run again only if the stage says how
+/// often, as `retries = 2`. A single output is the stage's main one.
+///
+/// Source: none; the program brings its own.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
@@ -89,6 +91,14 @@ impl Stage for Exec {
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::External;
     const SMALL: bool = true;
+    const EXAMPLE: &'static str = r#"
+        [stages.embedding]
+        kind = "exec"
+        command = ["python3", "embed.py", "{inputs.features}", "{outputs.points}"]
+        files = ["embed.py"]
+        inputs = { features = "@features" }
+        outputs = { points = "table" }
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let mut broken = Vec::new();

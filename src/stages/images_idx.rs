@@ -20,6 +20,8 @@ use crate::store::files;
 ///
 /// The folder holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
 /// `t10k-labels-idx1-ubyte`, each as it is or gzipped with `.gz`. Pixels from 0 to 255 become 0 to 1.
+///
+/// Source: none; the format is that of MNIST, which Fashion-MNIST took over.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesIdx {
@@ -37,6 +39,11 @@ impl Stage for ImagesIdx {
     const KIND: &'static str = "images.idx";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.photos]
+        kind = "images.idx"
+        root = "data/fashion-mnist"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

@@ -24,6 +24,8 @@ use crate::store::files;
 ///
 /// The file is Parquet, or comma-separated values, gzipped or not: its content tells which. A share of each class is
 /// set aside for testing, drawn by the seed.
+///
+/// Source: none; the format is anybody's.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesTable {
@@ -86,6 +88,13 @@ impl Stage for ImagesTable {
     const KIND: &'static str = "images.table";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.digits]
+        kind = "images.table"
+        path = "data/digits.csv"
+        height = 28
+        width = 28
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

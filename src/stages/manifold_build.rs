@@ -22,6 +22,8 @@ const LARGEST: usize = 4096;
 ///
 /// Class manifolds are different images of a class; translation manifolds are one image each, under small shifts
 /// (Ligeralde et al. 2023, section 2.3: 50 manifolds of 20 points, shifts up to 3 pixels).
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.3.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifoldBuild {
@@ -87,6 +89,12 @@ impl Stage for ManifoldBuild {
     const KIND: &'static str = "manifold.build";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.objects]
+        kind = "manifold.build"
+        images = "@digits"
+        variation = { translation = { max_shift = 3 } }
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let canvas = self.size.unwrap_or(LARGEST);

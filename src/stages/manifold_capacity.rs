@@ -29,6 +29,8 @@ use crate::manifold::watch::Watch;
 /// participation ratio and explained-variance dimension of all points. Table `manifolds` has a row for each manifold of
 /// each layer, table `directions` one for each number of directions that was tried. What has no geometry, be it a
 /// manifold or a layer, has a reason under `failed` instead of numbers. Metrics are means over the measured layers.
+///
+/// Source: Chung, Lee and Sompolinsky 2018, Phys. Rev. X 8, 031003; Cohen et al. 2020, Nat. Commun. 11, 746.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifoldCapacity {
@@ -156,6 +158,11 @@ impl Stage for ManifoldCapacity {
     const KIND: &'static str = "manifold.capacity";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.capacity]
+        kind = "manifold.capacity"
+        activations = "@features"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let fraction = self.pooled_fraction > 0.0 && self.pooled_fraction <= 1.0;

@@ -13,6 +13,8 @@ use crate::waves::normalize::standardize_and_scale;
 /// Standardizes each pixel over all frames, then brings all values into [0, 1] by one minimum and maximum.
 ///
 /// The preprocessing of Ligeralde et al. 2023 for simulated and recorded waves.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovieNormalise {
@@ -25,6 +27,11 @@ impl Stage for MovieNormalise {
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
+    const EXAMPLE: &'static str = r#"
+        [stages.movie]
+        kind = "movie.normalise"
+        movie = "@retina"
+    "#;
 
     fn outputs(&self) -> Outputs {
         Outputs::main(Movie::TYPE)

@@ -21,6 +21,9 @@ use crate::waves::events::{Segmentation, active_fraction, active_frames, segment
 /// a row for each event: `start`, `frames`, `seconds`, and `censored`, which is 1 for an event that touches the
 /// first or last frame of the movie, so that its true length is unknown. Such events are kept. A movie without a
 /// silent frame is refused, because it has no events but itself.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.1; the threshold is that of Lansdell, Ford and Kutz 2014,
+/// PLoS Comput. Biol. 10(12): e1003953.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovieSegment {
@@ -55,6 +58,11 @@ impl Stage for MovieSegment {
     const KIND: &'static str = "movie.segment";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.events]
+        kind = "movie.segment"
+        movie = "@retina"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

@@ -18,6 +18,8 @@ use crate::waves::shuffle;
 /// and permutes those. Give `events` for that; without them, the silent frames between events, which are all much the
 /// same, get into the events. Events keep their boundaries: those of the original movie fit the shuffled one. In
 /// space, the paper's code permutes each of three equal channels on its own; a movie here has one channel.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.1.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovieShuffle {
@@ -51,6 +53,12 @@ impl Stage for MovieShuffle {
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
+    const EXAMPLE: &'static str = r#"
+        [stages.shuffled]
+        kind = "movie.shuffle"
+        movie = "@movie"
+        axis = "time"
+    "#;
 
     fn outputs(&self) -> Outputs {
         Outputs::main(Movie::TYPE)

@@ -32,6 +32,8 @@ const WIDEST: usize = 1 << 16;
 /// Frye et al. 2021; the linear autoencoder of Frye et al. 2019 starts with variance 1 over inputs times hidden. The
 /// loss is the mean squared error over samples and outputs for an autoencoder, the mean cross-entropy for a
 /// classifier, plus `l2` times the mean of the squared parameters.
+///
+/// Source: Frye et al. 2021, Neural Computation 33; Frye et al. 2019, arXiv:1901.10603.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkTrain {
@@ -127,6 +129,13 @@ impl Stage for NetworkTrain {
     const KIND: &'static str = "network.train";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.training]
+        kind = "network.train"
+        data = "@pixels"
+        hidden = [4]
+        activation = "swish"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let (rate, momentum) = self.optimizer.rate_and_momentum();

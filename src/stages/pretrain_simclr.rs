@@ -38,6 +38,8 @@ use crate::nn::simclr_state::{PretrainState, Reached};
 /// random until a batch is full (its code draws them in the order of the file, the same in each epoch). Defaults are
 /// the paper's where it gives a value, else those of its code: each parameter says which. Frames are expected in
 /// [0, 1] (see `movie.normalise`).
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, sections 2.1 and 2.3.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSimclr {
@@ -116,6 +118,12 @@ impl Stage for PretrainSimclr {
     const KIND: &'static str = "pretrain.simclr";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.encoder]
+        kind = "pretrain.simclr"
+        movie = "@movie"
+        events = "@events"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let widths = (1..=8).contains(&self.projector.len())

@@ -35,6 +35,8 @@ use crate::nn::resnet::{ResNet, TAPS};
 /// encoder is in evaluation mode; see `batch_norm` for the statistics that it normalizes by. Metrics: `accuracy`
 /// on the test part after the last epoch; `best_accuracy`, the best of all epochs and thus selected on the test part,
 /// which is what the paper's code reports; `train_accuracy` and `loss` over the last epoch.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.2.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeLinear {
@@ -111,6 +113,12 @@ impl Stage for ProbeLinear {
     const KIND: &'static str = "probe.linear";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Machine;
+    const EXAMPLE: &'static str = r#"
+        [stages.probe]
+        kind = "probe.linear"
+        encoder = "@encoder"
+        images = "@digits"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let mut broken = violations([

@@ -26,6 +26,8 @@ use crate::rng::{Stream, Streams};
 /// As in the paper, both parts show the same base images and draw their shifts alike, so that many a test sample is in
 /// the training part too: the task asks what a representation keeps under translation, not whether it generalizes. The
 /// metric `test_seen_in_training` is the share of test samples whose shift was drawn for the same base image in training.
+///
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.2.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskTranslate {
@@ -81,6 +83,11 @@ impl Stage for TaskTranslate {
     const KIND: &'static str = "task.translate";
     const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.translation]
+        kind = "task.translate"
+        images = "@digits"
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         violations([

@@ -24,6 +24,8 @@ use crate::waves::parameters::{Lansdell, MACROSCOPE_RATE, Parameters, Recording}
 /// refractory by a slow after-hyperpolarization; random conductances start the waves (Lansdell, Ford and Kutz 2014,
 /// PLoS Comput. Biol. 10(12): e1003953). Defaults are the model's; pre-training on waves (Ligeralde et al. 2023) used
 /// a lattice of 32 and `hyperpolarization_strength` 0.5, for more frequent waves.
+///
+/// Source: Lansdell, Ford and Kutz 2014, PLoS Comput. Biol. 10(12): e1003953.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WavesSimulate {
@@ -88,6 +90,11 @@ impl Stage for WavesSimulate {
     const KIND: &'static str = "waves.simulate";
     const VERSION: u32 = 1;
     const DETERMINISM: Determinism = Determinism::Bit;
+    const EXAMPLE: &'static str = r#"
+        [stages.retina]
+        kind = "waves.simulate"
+        frames = 1000
+    "#;
 
     fn check(&self) -> Vec<Violation> {
         let own = ["frames", "size", "output_rate", "burn_in"];

@@ -49,9 +49,11 @@ look: 3 to run, 0 waiting on them, 0 cached (worth 0 ms)
         bench.run(&["graph", "x.toml"]).stdout,
         str![[r#"
 graph TD
-    n0["say x 2 (2 cached)<br/>exec"]:::cached
-    n1["net<br/>encoder.random"]:::cached
-    classDef cached fill:#d5f0dd,stroke:#2e7d4f,color:#12331f
+    n0["say  greeting 2<br/>exec<br/>● cached 2 of 2"]:::cached
+    n1["net<br/>encoder.random<br/>● cached"]:::cached
+    classDef cached fill:#d3e8f5,stroke:#0072b2,color:#1a1a1a
+    classDef partly fill:#fbe6c2,stroke:#a86400,color:#1a1a1a
+    classDef missing fill:#ffffff,stroke:#666666,color:#1a1a1a
 
 "#]]
     );
@@ -96,7 +98,8 @@ retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initializat
 convolution anew, in the random and in the pre-trained networks, so that it starts as PyTorch's `Conv2d` does. That
 is the default here too.
 
-Two runs give the same bits on every machine.
+inputs
+  none
 
 parameters
   channels: integer from 1 to 16 = 3
@@ -111,6 +114,19 @@ parameters
           Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
   width: integer from 1 to 1024 = 64
       Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+
+outputs
+  encoder, taken as "@random"
+
+determinism
+  bit: two runs give the same bits on every machine
+
+source
+  Ligeralde et al. 2023, PMLR 243:194-208.
+
+example
+  [stages.random]
+  kind = "encoder.random"
 
 "#]]
     );

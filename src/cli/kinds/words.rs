@@ -1,81 +1,21 @@
-//! `wavecrest kinds`: the kinds of stages, and the manual page of each.
+//! Parameters in words: their types, ranges, defaults, and what is inside them.
 
-use clap::Args;
 use serde_json::Value as Json;
 
-use super::{CliError, print};
-use crate::engine::kind::{Field, Kind};
-use crate::engine::parameter::ACCEPTS;
-use crate::engine::stage::Determinism;
-use crate::spec::suggest;
-use crate::stages::KINDS;
+use crate::engine::parameter::{ACCEPTS, PATH_SCHEMA};
 
-/// Arguments of `kinds`.
-#[derive(Debug, Args)]
-pub struct KindsArgs {
-    /// The kind to explain; all are listed where absent
-    kind: Option<String>,
-}
-
-/// Lists kinds, or explains one.
-pub fn kinds(args: &KindsArgs) -> Result<(), CliError> {
-    let Some(name) = &args.kind else {
-        let width = KINDS.0.iter().map(|k| k.name.len()).max().unwrap_or(0);
-        let line = |kind: &Kind| {
-            format!("{:width$}  {}\n", kind.name, first_paragraph(&description(&kind.schema())))
-        };
-        return print(&KINDS.0.iter().map(line).collect::<String>());
-    };
-    match KINDS.get(name) {
-        Some(kind) => print(&page(kind)),
-        None => {
-            let hint = suggest::hint(name, "kinds", KINDS.0.iter().map(|k| k.name));
-            Err(CliError::Usage(format!("no kind is called `{name}`\n  hint: {hint}")))
-        }
-    }
-}
-
-fn page(kind: &Kind) -> String {
-    let mut text = format!("{} (version {})\n\n", kind.name, kind.version);
-    text += &indent(&description(&kind.schema()), 0);
-    let equal = match kind.determinism {
-        Determinism::Bit => "the same bits on every machine",
-        Determinism::Machine => "the same bits on one machine, within rounding elsewhere",
-        Determinism::External => "as the program that it runs",
-    };
-    text += &format!("\nTwo runs give {equal}.\n");
-    let (inputs, parameters): (Vec<Field>, Vec<Field>) =
-        kind.fields().into_iter().partition(Field::is_input);
-    for (title, fields) in [("inputs", inputs), ("parameters", parameters)] {
-        if fields.is_empty() {
-            continue;
-        }
-        text += &format!("\n{title}\n");
-        for field in fields {
-            let default = default_of(&field.schema, field.required);
-            text += &format!("  {}: {}{default}\n", field.name, type_of(&field.schema));
-            text += &indent(&description(&field.schema), 6);
-            if !field.is_input() {
-                text += &details(&field.schema, 6);
-            }
-        }
-    }
-    text
-}
-
-fn description(schema: &Json) -> String {
+/// What a schema says of itself.
+pub fn description(schema: &Json) -> String {
     schema["description"].as_str().unwrap_or_default().to_owned()
 }
 
-fn first_paragraph(text: &str) -> String {
-    text.split("\n\n").next().unwrap_or_default().replace('\n', " ")
-}
-
-fn indent(text: &str, by: usize) -> String {
+/// Moves every line to the right.
+pub fn indent(text: &str, by: usize) -> String {
     text.lines().map(|line| format!("{:by$}{line}", "").trim_end().to_owned() + "\n").collect()
 }
 
-fn default_of(schema: &Json, required: bool) -> String {
+/// Says what a parameter is where it is not written.
+pub fn default_of(schema: &Json, required: bool) -> String {
     match schema.get("default") {
         Some(Json::Null) => ", optional".to_owned(),
         Some(default) => format!(" = {}", brief(default)),
@@ -102,7 +42,11 @@ fn plain(value: &Json) -> String {
             None => {
                 let parts: Vec<String> =
                     map.iter().map(|(name, v)| format!("{name} = {}", plain(v))).collect();
-                format!("{{ {} }}", parts.join(", "))
+                if parts.is_empty() {
+                    "{}".to_owned()
+                } else {
+                    format!("{{ {} }}", parts.join(", "))
+                }
             }
         },
         other => other.to_string(),
@@ -110,10 +54,13 @@ fn plain(value: &Json) -> String {
 }
 
 /// Names the type of a parameter as users of TOML do.
-fn type_of(schema: &Json) -> String {
+pub fn type_of(schema: &Json) -> String {
     if let Some(accepts) = schema.get(ACCEPTS).and_then(Json::as_array) {
         let types: Vec<&str> = accepts.iter().filter_map(Json::as_str).collect();
         return if types == ["*"] { "any artifact".to_owned() } else { types.join(" or ") };
+    }
+    if schema.get(PATH_SCHEMA).is_some() {
+        return "path".to_owned();
     }
     if schema.get("oneOf").is_some() {
         return "one of".to_owned();
@@ -162,7 +109,7 @@ fn range(schema: &Json) -> String {
 }
 
 /// What a value may hold: the variants of an externally tagged table, and the fields of a plain one.
-fn details(schema: &Json, by: usize) -> String {
+pub fn details(schema: &Json, by: usize) -> String {
     let mut text = String::new();
     let space = " ".repeat(by);
     for variant in schema["oneOf"].as_array().into_iter().flatten() {
@@ -174,8 +121,11 @@ fn details(schema: &Json, by: usize) -> String {
             let is_table = inner["properties"].is_object();
             let holds = if is_table { "{ ... }".to_owned() } else { type_of(inner) };
             text += &format!("{space}{{ {name} = {holds} }}\n");
-            let about = [description(variant), description(inner)];
-            text += &indent(about.iter().find(|a| !a.is_empty()).map_or("", |a| a), by + 4);
+            let (about, more) = (description(variant), description(inner));
+            text += &indent(&about, by + 4);
+            if more != about {
+                text += &indent(&more, by + 4);
+            }
             text += &details(inner, by + 4);
         }
     }
