@@ -1,7 +1,7 @@
 //! Where values were written: files, flags, and places in them.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The place at which a value was written; an index into [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +35,26 @@ pub struct Text {
     pub name: String,
     /// The whole text, which readers and messages share.
     pub text: Arc<String>,
+    /// Where each line but the first begins: found out once, for a plan names thousands of places.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl Text {
+    fn new(name: String, text: String) -> Self {
+        Self { name, text: Arc::new(text), lines: OnceLock::new() }
+    }
+
+    /// The number of the line, from 1, in which a byte stands.
+    fn line(&self, byte: usize) -> usize {
+        let begins = || self.text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        self.lines.get_or_init(begins).partition_point(|begin| *begin <= byte) + 1
+    }
 }
 
 impl Sources {
     /// Adds a text and yields its number.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.texts.push(Text { name: name.into(), text: Arc::new(text.into()) });
+        self.texts.push(Text::new(name.into(), text.into()));
         self.texts.len() - 1
     }
 
@@ -91,7 +105,24 @@ impl Sources {
         if text.name.starts_with("--") {
             return text.name.clone();
         }
-        let line = text.text[..span.start.min(text.text.len())].matches('\n').count() + 1;
-        format!("line {line} of {}", text.name)
+        format!("line {} of {}", text.line(span.start), text.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_named_by_their_line() {
+        let mut sources = Sources::default();
+        let text = sources.add("x.toml", "a\n\nb = 1");
+        for (start, line) in [(0, 1), (1, 1), (2, 2), (3, 3), (8, 3), (99, 3)] {
+            let origin = sources.place(text, start..start);
+            assert_eq!(sources.describe(origin), format!("line {line} of x.toml"));
+        }
+        let flag = sources.add("--set b=2", "b=2");
+        let origin = sources.place(flag, 2..3);
+        assert_eq!(sources.describe(origin), "--set b=2");
     }
 }
