@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod check;
 pub mod differences;
 pub mod error;
+pub mod explain;
 pub mod export;
 pub mod graph;
 pub mod kinds;
@@ -58,6 +59,8 @@ enum Command {
     Check(ExperimentArgs),
     /// Show what would run and why, and what is cached; change nothing
     Plan(plan::PlanArgs),
+    /// Explain why a node runs, down to what it all comes from
+    Explain(explain::ExplainArgs),
     /// Print the tables of an experiment from cached results
     Table(table::TableArgs),
     /// Print the graph of an experiment
@@ -103,6 +106,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Run(args) => run::run(&args, cache),
         Command::Check(args) => check::check(&args, cache),
         Command::Plan(args) => plan::plan(&args, cache),
+        Command::Explain(args) => explain::explain(&args, cache),
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
@@ -118,7 +122,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
 }
 
 /// Says what went wrong.
-pub fn explain(error: &CliError) {
+pub fn complain(error: &CliError) {
     say(&error.to_string());
 }
 

@@ -1,6 +1,9 @@
 //! From an experiment to a graph: axes propagated, instances made, every edge checked.
 
 pub mod build;
+pub mod difference;
+pub mod earlier;
+pub mod explain;
 pub mod parameters;
 pub mod placeholder;
 pub mod reason;
