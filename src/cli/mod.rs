@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod check;
+pub mod diff;
 pub mod differences;
 pub mod error;
 pub mod explain;
@@ -61,6 +62,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Explain why a node runs, down to what it all comes from
     Explain(explain::ExplainArgs),
+    /// Show in what two experiments, runs or overrides differ: parameters, nodes, metrics
+    Diff(diff::DiffArgs),
     /// Print the tables of an experiment from cached results
     Table(table::TableArgs),
     /// Print the graph of an experiment
@@ -107,6 +110,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Check(args) => check::check(&args, cache),
         Command::Plan(args) => plan::plan(&args, cache),
         Command::Explain(args) => explain::explain(&args, cache),
+        Command::Diff(args) => diff::diff(&args, cache),
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),

@@ -12,6 +12,7 @@ mod caching;
 mod checkpoints;
 mod commands;
 mod crashes;
+mod diff;
 mod disks;
 mod explain;
 mod kills;

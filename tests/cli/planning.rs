@@ -96,4 +96,13 @@ fn many_reasons_of_a_stage_are_told_in_part() {
     assert_eq!(text.lines().filter(|line| line.starts_with("run")).count(), 21, "{text}");
     assert!(text.contains("run     first      5  for 5 other reasons like these\n"), "{text}");
     assert_eq!(bench.to_run(&[axis, set].concat()).len(), 50);
+    let text = bench.run(
+        &[
+            &["diff", "x.toml"],
+            &["--set-a", axis[1], "--set-b", axis[1]][..],
+            &["--set-b", set[1]][..],
+        ]
+        .concat(),
+    );
+    assert!(text.stdout.contains("5 other pairs"), "{}", text.stdout);
 }
