@@ -67,10 +67,10 @@ const ROUNDS: usize = 5;
 
 /// Prints how long a node takes, of many. The folders come back: files deleted just now would slow down what follows.
 pub(crate) fn print() -> Result<Vec<TempDir>> {
-    let text: String = (0..NODES)
-        .map(|value| format!("[stages.n{value}]\nkind = \"toy\"\nvalue = {value}\n"))
-        .collect();
-    let text = format!("[experiment]\nname = \"toys\"\n{text}");
+    let mut text = "[experiment]\nname = \"toys\"\n".to_owned();
+    for value in 0..NODES {
+        text += &format!("[stages.n{value}]\nkind = \"toy\"\nvalue = {value}\n");
+    }
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
     let experiment = read_text(Path::new("x.toml"), &text, &mut sources, &mut errors);
     let plan = plan::build(experiment, TOYS, &mut Stamps::default(), &mut errors);
