@@ -1,7 +1,9 @@
 //! Where values were written: files, flags, and places in them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The place at which a value was written; an index into [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +14,9 @@ pub struct Origin(u32);
 pub struct Sources {
     texts: Vec<Text>,
     places: Vec<Place>,
+    /// Where each line but the first begins, by the number of the text: found out once, for a plan names thousands of
+    /// places.
+    lines: RefCell<BTreeMap<u32, Vec<usize>>>,
 }
 
 /// A text and a part of it. There are as many as values and keys, so they are kept small.
@@ -35,26 +40,12 @@ pub struct Text {
     pub name: String,
     /// The whole text, which readers and messages share.
     pub text: Arc<String>,
-    /// Where each line but the first begins: found out once, for a plan names thousands of places.
-    lines: OnceLock<Vec<usize>>,
-}
-
-impl Text {
-    fn new(name: String, text: String) -> Self {
-        Self { name, text: Arc::new(text), lines: OnceLock::new() }
-    }
-
-    /// The number of the line, from 1, in which a byte stands.
-    fn line(&self, byte: usize) -> usize {
-        let begins = || self.text.match_indices('\n').map(|(at, _)| at + 1).collect();
-        self.lines.get_or_init(begins).partition_point(|begin| *begin <= byte) + 1
-    }
 }
 
 impl Sources {
     /// Adds a text and yields its number.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.texts.push(Text::new(name.into(), text.into()));
+        self.texts.push(Text { name: name.into(), text: Arc::new(text.into()) });
         self.texts.len() - 1
     }
 
@@ -105,7 +96,12 @@ impl Sources {
         if text.name.starts_with("--") {
             return text.name.clone();
         }
-        format!("line {} of {}", text.line(span.start), text.name)
+        let number = self.places[origin.0 as usize].text;
+        let begins = || text.text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        let mut lines = self.lines.borrow_mut();
+        let lines = lines.entry(number).or_insert_with(begins);
+        let line = lines.partition_point(|begin| *begin <= span.start) + 1;
+        format!("line {line} of {}", text.name)
     }
 }
 
