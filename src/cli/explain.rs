@@ -68,13 +68,8 @@ fn lines(plan: &Plan, told: &Told) -> String {
     let space = "  ".repeat(told.depth.min(DEEPEST));
     let mut text = format!("{space}{}\n", line(plan, told));
     if let Some(nearest) = &told.nearest {
-        let differs = match nearest.causes.as_slice() {
-            [] => "from which nothing differs that is known yet".to_owned(),
-            causes => format!("from which it differs: {}", because(causes)),
-        };
-        text += &format!("{space}  nearest: `{}` of run {}, ", nearest.node, nearest.run);
-        text += &differs;
-        text += "\n";
+        let (node, run, why) = (&nearest.node, &nearest.run, because(&nearest.causes));
+        text += &format!("{space}  nearest: `{node}` of run {run}, from which it differs: {why}\n");
     }
     text
 }

@@ -1,6 +1,7 @@
 //! In what the parameters of two nodes differ, as far as a key sees it, and how a parameter is written.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use serde_json::{Value as Json, json};
 
@@ -22,6 +23,8 @@ pub enum Change {
     Value(Option<Json>, Option<Json>),
     /// In the edge, as it is written on either side.
     Edge(String, String),
+    /// In a list of edges: those that only the first side has, and those that only the second has.
+    Edges(Vec<String>, Vec<String>),
     /// In the seed that comes of it and the experiment's.
     Seed,
     /// In the content of the user's data that it names, a hash on either side.
@@ -47,10 +50,19 @@ impl Difference {
         self.path.split(['.', '[']).next().unwrap_or(&self.path)
     }
 
+    /// The edges that only the first side has, and those that only the second has, if it is between edges.
+    pub fn edges(&self) -> Option<(&[String], &[String])> {
+        match &self.change {
+            Change::Edge(was, is) => Some((slice::from_ref(was), slice::from_ref(is))),
+            Change::Edges(fewer, more) => Some((fewer, more)),
+            _ => None,
+        }
+    }
+
     /// Whether it is between edges, or values with edges in them.
     pub fn concerns_edges(&self) -> bool {
         match &self.change {
-            Change::Edge(..) => true,
+            Change::Edge(..) | Change::Edges(..) => true,
             Change::Value(was, is) => was.iter().chain(is).any(holds_edge),
             Change::Seed | Change::Data(..) | Change::Name(..) => false,
         }
@@ -63,6 +75,15 @@ impl Difference {
             Change::Seed => format!("`{path}` changed"),
             Change::Data(..) => format!("the data at `{path}` changed"),
             Change::Name(..) => format!("the name at `{path}` changed"),
+            Change::Edges(fewer, more) => {
+                let part = |what: &str, edges: &[String]| match edges {
+                    [] => None,
+                    edges => Some(format!("{what} {}", cut(&edges.join(", ")))),
+                };
+                let parts = [part("no longer takes", fewer), part("now takes", more)];
+                let parts: Vec<String> = parts.into_iter().flatten().collect();
+                format!("`{path}` {}", parts.join(" and "))
+            }
             Change::Value(..) | Change::Edge(..) => {
                 let (was, is) = self.sides();
                 format!("`{path}` {was} -> {is}")
@@ -80,6 +101,13 @@ impl Difference {
         match &self.change {
             Change::Value(was, is) => (value(was), value(is)),
             Change::Edge(was, is) => (was.clone(), is.clone()),
+            Change::Edges(fewer, more) => {
+                let edges = |edges: &[String]| match edges {
+                    [] => "nothing".to_owned(),
+                    edges => cut(&edges.join(", ")),
+                };
+                (edges(fewer), edges(more))
+            }
             Change::Seed => ("one seed".to_owned(), "another".to_owned()),
             Change::Data(was, is) => {
                 let short = |hash: &str| format!("data {}", hash.get(..12).unwrap_or(hash));
@@ -94,6 +122,7 @@ impl Difference {
         match &self.change {
             Change::Value(was, is) => (json!(was), json!(is)),
             Change::Edge(was, is) | Change::Data(was, is) => (json!(was), json!(is)),
+            Change::Edges(was, is) => (json!(was), json!(is)),
             Change::Name(was, is) => (json!(was), json!(is)),
             Change::Seed => (Json::Null, Json::Null),
         }
@@ -104,6 +133,7 @@ impl Difference {
         let what = match &self.change {
             Change::Value(..) => "value",
             Change::Edge(..) => "edge",
+            Change::Edges(..) => "edges",
             Change::Seed => "seed",
             Change::Data(..) => "data",
             Change::Name(..) => "name",
@@ -140,13 +170,17 @@ pub fn written(value: &Json) -> String {
     }
 }
 
-/// A value in one line that can be read: a long one is cut.
+/// A value in one line that can be read.
 fn shown(value: &Json) -> String {
+    cut(&written(value))
+}
+
+/// The beginning of a long text.
+fn cut(text: &str) -> String {
     const MOST: usize = 60;
-    let text = written(value);
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -173,12 +207,26 @@ fn compare(path: &str, was: Option<&Json>, is: Option<&Json>, out: &mut Vec<Diff
     };
     let both = |field: &str| (text(was, field), text(is, field));
     let mut add = |change: Change| out.push(Difference { path: path.to_owned(), change });
+    if let (None, Some(Json::Array(was)), Some(Json::Array(is))) = (mark, was, is)
+        && let Some((fewer, more)) = lists(was, is)
+    {
+        add(Change::Edges(fewer, more));
+        return;
+    }
     match (mark, was, is) {
         (Some(INPUT), ..) => {
             if let (Some(was), Some(is)) = both(INPUT)
                 && was != is
             {
                 add(Change::Edge(was, is));
+                return;
+            }
+            // Whatever else is said of an edge, but for what it accepts, is in the key.
+            if let Some((was, is)) = was.zip(is) {
+                for key in keys(was, is).into_iter().filter(|key| ![INPUT, "accepts"].contains(key))
+                {
+                    compare(&format!("{path}.{key}"), was.get(key), is.get(key), out);
+                }
             }
         }
         (Some(PATH), ..) => {
@@ -205,6 +253,23 @@ fn compare(path: &str, was: Option<&Json>, is: Option<&Json>, out: &mut Vec<Diff
         (_, was, is) if was != is => add(Change::Value(was.cloned(), is.cloned())),
         _ => (),
     }
+}
+
+/// The edges that only one of two lists has; none where they are no lists of edges, or differ in one place alone.
+fn lists(was: &[Json], is: &[Json]) -> Option<(Vec<String>, Vec<String>)> {
+    let text = |item: &Json| item.get(INPUT)?.as_str().map(str::to_owned);
+    let texts = |items: &[Json]| items.iter().map(text).collect::<Option<Vec<String>>>();
+    let (was, is) = (texts(was)?, texts(is)?);
+    let places = was.iter().zip(&is).filter(|(was, is)| was != is).count();
+    if was.len() == is.len() && places <= 1 {
+        return None;
+    }
+    let only = |these: &[String], others: &[String]| -> Vec<String> {
+        let others: BTreeSet<&String> = others.iter().collect();
+        these.iter().filter(|edge| !others.contains(edge)).cloned().collect()
+    };
+    let (fewer, more) = (only(&was, &is), only(&is, &was));
+    (!fewer.is_empty() || !more.is_empty()).then_some((fewer, more))
 }
 
 #[cfg(test)]
@@ -237,7 +302,14 @@ mod tests {
         let edge = |to: &str| json!({ INPUT: to, "accepts": ["movie"] });
         check(edge("@a"), edge("@b"), &["`p` @a -> @b"]);
         check(edge("@a"), json!({ INPUT: "@a", "accepts": [] }), &[]);
-        check(json!([edge("@a")]), json!([]), &["`p` [\"@a\"] -> []"]);
+        let list = |edges: &[&str]| edges.iter().map(|to| edge(to)).collect::<Json>();
+        check(list(&["@a"]), list(&[]), &["`p` no longer takes @a"]);
+        check(list(&["@a", "@b"]), list(&["@a", "@c"]), &["`p[1]` @b -> @c"]);
+        let both = "`p` no longer takes @a and now takes @c";
+        check(list(&["@a", "@b"]), list(&["@b", "@c"]), &[both]);
+        check(list(&["@a", "@b"]), list(&["@b", "@a"]), &["`p[0]` @a -> @b", "`p[1]` @b -> @a"]);
+        let at = |place: u8| json!({ INPUT: "@a", "accepts": [], "place": place });
+        check(at(1), at(2), &["`p.place` 1 -> 2"]);
         check(json!({ SEED: 1 }), json!({ SEED: 2 }), &["`p` changed"]);
         let data = |path: &str, hash: &str| json!({ PATH: path, "hash": hash, "resolved": path });
         check(data("x", "1"), data("y", "1"), &[]);

@@ -6,17 +6,19 @@ use std::rc::Rc;
 
 use super::build::Plan;
 use crate::store::files::FileError;
-use crate::store::runs::Run;
+use crate::store::runs::{Outcome, Run};
 use crate::store::{Hash, Record, Store};
 
 /// The sets of results of the newest earlier runs of an experiment, each once, and where each node is found in them.
+///
+/// A run that was killed, or goes on, has no set yet: what it computed stands for it.
 pub struct Earlier<'a> {
     store: &'a Store,
     /// The newest run with each set, newest first.
-    runs: Vec<(Run, Hash)>,
+    runs: Vec<Run>,
     /// The newest result of each node that is looked for, and the run that had it.
     newest: BTreeMap<String, Past>,
-    /// Sets that were read whole; they are large, and few are needed.
+    /// Sets that are kept in memory, by the place of their run; they are large, and few are needed.
     sets: RefCell<BTreeMap<usize, Rc<Set>>>,
 }
 
@@ -46,6 +48,9 @@ pub enum Found {
 /// So many sets are looked through: what a node was before that tells nobody anything.
 const MOST_SETS: usize = 64;
 
+/// So many of the newest results are looked through for those of runs that were killed.
+const MOST_COMPUTED: usize = 10_000;
+
 /// So many records are looked at to find the one that is nearest to a node.
 const MOST_RELATIVES: usize = 1000;
 
@@ -57,22 +62,23 @@ impl<'a> Earlier<'a> {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Self, FileError> {
         let mut seen = BTreeSet::new();
-        let mut is_new = |run: &Run| {
-            run.experiment == plan.experiment.name && run.set.is_some_and(|set| seen.insert(set))
+        let is_new = |run: &Run| {
+            run.experiment == plan.experiment.name
+                && run.set.is_none_or(|set| seen.insert(set))
+                && (run.set.is_some() || run.outcome == Outcome::Unfinished)
         };
-        let runs: Vec<Run> = store.runs()?.into_iter().filter(|run| is_new(run)).collect();
-        let with_set = |run: Run| run.set.map(|set| (run, set));
-        let runs = runs.into_iter().filter_map(with_set).take(MOST_SETS).collect();
-        let mut earlier = Self { store, runs, newest: BTreeMap::new(), sets: RefCell::default() };
+        let runs: Vec<Run> = store.runs()?.into_iter().filter(is_new).take(MOST_SETS).collect();
+        let sets = RefCell::new(computed(store, &runs));
+        let mut earlier = Self { store, runs, newest: BTreeMap::new(), sets };
         let names = plan.graph.ids().map(|id| plan.graph.node(id).name.as_str());
         let mut missing: BTreeSet<&str> = names.filter(|name| wanted(name)).collect();
         for run in 0..earlier.runs.len() {
             if missing.is_empty() {
                 break;
             }
-            for (name, key) in store.read_set(&earlier.runs[run].1).unwrap_or_default() {
+            for (name, key) in earlier.read(run).iter() {
                 if missing.remove(name.as_str()) {
-                    earlier.newest.insert(name, Past { key, run });
+                    earlier.newest.insert(name.clone(), Past { key: *key, run });
                 }
             }
         }
@@ -84,14 +90,16 @@ impl<'a> Earlier<'a> {
         self.newest.get(name).copied()
     }
 
-    /// The result that a node had in the run of another result.
+    /// The result that a node had in the run of another result, or before it: a run that was killed may have taken it
+    /// from the cache.
     pub fn beside(&self, past: Past, name: &str) -> Option<Past> {
-        self.set(past.run).get(name).map(|key| Past { key: *key, ..past })
+        let of = |run: usize| self.set(run).get(name).map(|key| Past { key: *key, run });
+        (past.run..self.runs.len()).find_map(of)
     }
 
     /// The run that had a result.
     pub fn run(&self, past: Past) -> &Run {
-        &self.runs[past.run].0
+        &self.runs[past.run]
     }
 
     /// Reads the record of a result.
@@ -119,8 +127,30 @@ impl<'a> Earlier<'a> {
         found
     }
 
+    /// The results of a run, kept for the next time.
     fn set(&self, run: usize) -> Rc<Set> {
-        let read = || Rc::new(self.store.read_set(&self.runs[run].1).unwrap_or_default());
-        Rc::clone(self.sets.borrow_mut().entry(run).or_insert_with(read))
+        let set = self.read(run);
+        self.sets.borrow_mut().insert(run, Rc::clone(&set));
+        set
     }
+
+    fn read(&self, run: usize) -> Rc<Set> {
+        let known = self.sets.borrow().get(&run).cloned();
+        known.unwrap_or_else(|| Rc::new(self.store.results_of(&self.runs[run])))
+    }
+}
+
+/// What those runs computed that have no set, by their place.
+fn computed(store: &Store, runs: &[Run]) -> BTreeMap<usize, Rc<Set>> {
+    let open = runs.iter().enumerate().filter(|(_, run)| run.set.is_none());
+    let places: BTreeMap<&str, usize> = open.map(|(place, run)| (run.id.as_str(), place)).collect();
+    let mut sets: BTreeMap<usize, Set> = places.values().map(|at| (*at, Set::new())).collect();
+    if !places.is_empty() {
+        for result in store.latest_results(MOST_COMPUTED) {
+            if let Some(at) = places.get(result.provenance.run.as_str()) {
+                sets.entry(*at).or_default().insert(result.provenance.node, result.key);
+            }
+        }
+    }
+    sets.into_iter().map(|(at, set)| (at, Rc::new(set))).collect()
 }

@@ -156,6 +156,7 @@ fn grouped<'a>(
 }
 
 /// Finds the result of the same stage and kind in earlier runs from which a node differs least; of several the newest.
+/// There is none where nothing differs that is known: then those that the node waits on decide.
 fn nearest(view: &View<'_>, earlier: &Earlier<'_>, id: NodeId) -> Option<Nearest> {
     let node = view.plan.graph.node(id);
     let mut best: Option<Nearest> = None;
@@ -169,7 +170,7 @@ fn nearest(view: &View<'_>, earlier: &Earlier<'_>, id: NodeId) -> Option<Nearest
             best = Some(Nearest { node: name, run: earlier.run(past).id.clone(), causes });
         }
     }
-    best
+    best.filter(|best| !best.causes.is_empty())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Why a node has to run: what differs from its result in an earlier run, one step of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
 use super::build::Plan;
-use super::difference::{Change, Difference, differences};
+use super::difference::{Difference, differences};
 use super::earlier::{Earlier, Found};
 use crate::engine::graph::NodeId;
 use crate::engine::status::{Status, contents};
@@ -64,13 +64,6 @@ pub enum Cause {
         /// Its content now.
         is: Hash,
     },
-    /// It reads other nodes than then, though its parameters are the same.
-    Reads {
-        /// Edges that are new.
-        more: Vec<String>,
-        /// Edges that are gone.
-        fewer: Vec<String>,
-    },
     /// The record of its result was removed.
     Removed,
     /// Something of its result is gone.
@@ -95,14 +88,7 @@ impl Cause {
                 let place = place.as_ref().map(|place| format!(" ({place})"));
                 difference.words() + &place.unwrap_or_default()
             }
-            Self::Input { edge, .. } => format!("{edge} changed"),
-            Self::Reads { more, fewer } => {
-                let part = |what: &str, edges: &[String]| {
-                    (!edges.is_empty()).then(|| format!("it {what} {}", edges.join(", ")))
-                };
-                let parts = [part("now reads", more), part("no longer reads", fewer)];
-                parts.into_iter().flatten().collect::<Vec<_>>().join(", and ")
-            }
+            Self::Input { edge, .. } => format!("`{edge}` changed"),
             Self::Removed => "its result was removed".to_owned(),
             Self::Lost(Lack::DamagedRecord) => "its record was damaged".to_owned(),
             Self::Lost(Lack::Outputs(outputs)) => {
@@ -113,7 +99,9 @@ impl Cause {
                 outputs.iter().map(words).collect::<Vec<_>>().join(", ")
             }
             Self::OtherBytes => "it was computed again, to other bytes".to_owned(),
-            Self::Unknown => "of a cause that its record does not tell".to_owned(),
+            Self::Unknown => {
+                "its key is another, though nothing that is recorded differs".to_owned()
+            }
         }
     }
 
@@ -134,9 +122,6 @@ impl Cause {
             }
             Self::Input { edge, was, is } => {
                 json!({ "cause": "input", "edge": edge, "before": was, "after": is })
-            }
-            Self::Reads { more, fewer } => {
-                json!({ "cause": "reads", "more": more, "fewer": fewer })
             }
             Self::Removed => json!({ "cause": "removed" }),
             Self::Lost(Lack::DamagedRecord) => json!({ "cause": "damaged_record" }),
@@ -203,22 +188,22 @@ pub fn against(view: &View<'_>, id: NodeId, record: &Record) -> Vec<Cause> {
     let known = contents(&view.plan.graph, id, &|d| view.statuses[d.index()].record());
     // A result is that of every node with its key. Where another stage computed it, its edges have other names.
     let is_own = record.provenance.stage() == node.stage;
-    let (mut told, mut tells_lists) = (BTreeSet::new(), false);
     for difference in differences(&record.parameters, &node.parameters.to_json()) {
-        if let Change::Edge(before, after) = &difference.change {
-            told.extend([before.clone(), after.clone()]);
-            let (was, is) = (record.inputs.get(before).copied(), known.get(after).copied());
-            match (was, is) {
-                (Some(was), Some(is)) if was == is => continue,
-                (Some(was), Some(is)) if !is_own => {
-                    causes.push(Cause::Input { edge: after.clone(), was, is });
+        if let Some((fewer, more)) = difference.edges() {
+            let was: Vec<Option<Hash>> = sorted(fewer, &record.inputs);
+            let is: Vec<Option<Hash>> = sorted(more, &known);
+            let is_known = !was.contains(&None) && !is.contains(&None);
+            match (is_own, is_known, was.as_slice(), is.as_slice()) {
+                // They lead to what they led to, under other names.
+                (_, true, was, is) if was == is => continue,
+                (false, false, ..) => continue,
+                (false, true, [Some(was), ..], [Some(is), ..]) => {
+                    let edge = more.join(", ");
+                    causes.push(Cause::Input { edge, was: *was, is: *is });
                     continue;
                 }
-                (_, None) if !is_own => continue,
                 _ => (),
             }
-        } else {
-            tells_lists |= difference.concerns_edges();
         }
         let origin = view.plan.origin(id, difference.parameter());
         let place = origin.map(|origin| view.sources.describe(origin));
@@ -228,31 +213,13 @@ pub fn against(view: &View<'_>, id: NodeId, record: &Record) -> Vec<Cause> {
         let was = record.inputs.get(edge).filter(|was| *was != is)?;
         Some(Cause::Input { edge: edge.clone(), was: *was, is: *is })
     }));
-    if is_own && !tells_lists {
-        causes.extend(reads(view, id, (record, &known), &told));
-    }
     causes
 }
 
-/// Says which edges are on one side only, besides those that are told already, unless all of them lead to what others
-/// led to.
-fn reads(
-    view: &View<'_>,
-    id: NodeId,
-    (record, known): (&Record, &BTreeMap<String, Hash>),
-    told: &BTreeSet<String>,
-) -> Option<Cause> {
-    let edges = view.plan.graph.inputs(id).into_iter().map(|(_, link)| link.edge.clone());
-    let is: BTreeSet<String> = edges.collect();
-    let is_new = |edge: &&String| !record.inputs.contains_key(*edge) && !told.contains(*edge);
-    let is_gone = |edge: &&String| !is.contains(*edge) && !told.contains(*edge);
-    let more: Vec<String> = is.iter().filter(is_new).cloned().collect();
-    let fewer: Vec<String> = record.inputs.keys().filter(is_gone).cloned().collect();
-    let content = |edges: &[String], of: &BTreeMap<String, Hash>| {
-        let mut found: Vec<Option<Hash>> = edges.iter().map(|edge| of.get(edge).copied()).collect();
-        found.sort_unstable();
-        found
-    };
-    let same = content(&more, known) == content(&fewer, &record.inputs);
-    (!same).then_some(Cause::Reads { more, fewer })
+/// The contents that edges lead to, as far as they are known, in an order that does not depend on the edges' names.
+fn sorted(edges: &[String], contents: &BTreeMap<String, Hash>) -> Vec<Option<Hash>> {
+    let mut found: Vec<Option<Hash>> =
+        edges.iter().map(|edge| contents.get(edge).copied()).collect();
+    found.sort_unstable();
+    found
 }

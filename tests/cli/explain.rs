@@ -1,6 +1,8 @@
 //! Why a node runs, from one step to all that it comes from.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use snapbox::assert_data_eq;
@@ -96,9 +98,9 @@ fn what_an_input_came_to_is_told_once_it_is_there() {
     assert_data_eq!(
         explain(&bench, &["third[word=two]"]),
         str![[r"
-`third[word=two]` reruns because @first changed; @second changed
+`third[word=two]` reruns because `@first` changed; `@second` changed
   `first[word=two]` changed because the data at `files[0]` changed (line 12 of x.toml)
-  `second[word=two]` changed because @first changed
+  `second[word=two]` changed because `@first` changed
 
 "]]
     );
@@ -189,6 +191,28 @@ fn removed_and_damaged_results_are_told_apart() {
     assert_data_eq!(
         explain(&bench, &["first[word=two]"]),
         "`first[word=two]` reruns because its result was removed\n"
+    );
+}
+
+#[test]
+fn what_a_killed_run_computed_counts() {
+    let slow = CHAIN.replace("head -c \"$N\"", "sleep 600; head -c \"$N\"");
+    let bench = Bench::new(&slow);
+    bench.write("words.txt", "some words\n");
+    let mut run = bench.start(&["run", "x.toml"]);
+    let since = Instant::now();
+    while files(&bench.path("cache/v1/nodes")).len() < 2 {
+        assert!(since.elapsed() < Duration::from_mins(1), "nothing is recorded");
+        thread::sleep(Duration::from_millis(10));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_data_eq!(
+        explain(
+            &bench,
+            &["first[word=one]", "--set", "stages.first.environment.WORD=\"${word}!\""]
+        ),
+        "`first[word=one]` reruns because `environment.WORD` \"one\" -> \"one!\" [..]\n"
     );
 }
 
