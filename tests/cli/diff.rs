@@ -119,6 +119,16 @@ fn past_runs_are_compared_with_each_other_and_with_files() {
     assert!(text.contains("(paired, n = 2)"), "{text}");
     let text = diff(&bench, &["x.toml", &ids[1]]);
     assert!(text.ends_with("nothing differs: 7 nodes\n"), "{text}");
+    bench.write(
+        "y.toml",
+        &PROBES
+            .replace("[stages.probe]", "[stages.test]")
+            .replace("stages.probe.", "stages.test.")
+            .replace("small", "y"),
+    );
+    let text = diff(&bench, &["x.toml", "y.toml"]);
+    assert!(text.contains("  only in A: probe[replicate=0], "), "{text}");
+    assert!(text.contains("  the same: 4 of 4 on both sides\n"), "{text}");
     // What has a record no more is said.
     for path in crate::bench::files(&bench.path("cache/v1/nodes")) {
         std::fs::remove_file(path).unwrap();
