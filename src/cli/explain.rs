@@ -99,8 +99,8 @@ fn line(plan: &Plan, told: &Told) -> String {
             format!("{who} {was} never computed, and {} on {on}", choose("waits", "wait"))
         }
         State::Waits if certain => {
-            let (reruns, waits) = (choose("reruns", "rerun"), choose("waits", "wait"));
-            format!("{who} {reruns} because {why}; it {waits} on {on}")
+            let (reruns, wait) = (choose("reruns", "rerun"), choose("it waits", "they wait"));
+            format!("{who} {reruns} because {why}; {wait} on {on}")
         }
         State::Waits => {
             let waits = choose("it waits", "they wait");
