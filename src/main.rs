@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match cli::dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::explain(&error);
+            cli::complain(&error);
             ExitCode::from(error.code())
         }
     }

@@ -113,12 +113,15 @@ pub fn refuse_unmeetable(
     Err(CliError::Usage(errors.render(sources, ui::colored())))
 }
 
-/// Warns of stages that could not run on this machine, for commands that run nothing.
-pub fn warn_of_unmeetable(plan: &Plan, sources: &Sources) {
-    let args = CapacityArgs::default();
-    let capacity = machine(plan, &args).capacity();
+/// What this machine has for an experiment.
+pub fn here(plan: &Plan) -> Capacity {
+    machine(plan, &CapacityArgs::default()).capacity()
+}
+
+/// Warns of stages that could not run with a capacity, for commands that run nothing.
+pub fn warn_of_unmeetable(plan: &Plan, sources: &Sources, capacity: &Capacity) {
     let mut warnings: Vec<String> = Vec::new();
-    for Unmet { node, message, .. } in unmeetable(&plan.graph, &capacity) {
+    for Unmet { node, message, .. } in unmeetable(&plan.graph, capacity) {
         let (stage, origin) = asked(plan, node);
         let place = origin.map(|origin| format!(" ({})", sources.describe(origin)));
         let warning = format!("warning: `{stage}` {message}{}", place.unwrap_or_default());

@@ -1,6 +1,6 @@
 //! `wavecrest check`: every mistake at once, nothing run.
 
-use super::capacity::warn_of_unmeetable;
+use super::capacity::{here, warn_of_unmeetable};
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::ui::words;
@@ -8,7 +8,7 @@ use crate::ui::words;
 /// Checks an experiment.
 pub fn check(args: &ExperimentArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let (plan, sources) = planned(args, &Workspace::of(&args.file, cache)?)?;
-    warn_of_unmeetable(&plan, &sources);
+    warn_of_unmeetable(&plan, &sources, &here(&plan));
     let stages = words::count(plan.experiment.stages.len(), "stage");
     let nodes = words::count(plan.graph.len(), "node");
     print(&format!("{}: {stages}, {nodes}, no mistakes\n", plan.experiment.name))

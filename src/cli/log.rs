@@ -47,7 +47,8 @@ fn line(run: &Run) -> String {
     let commit = words::commit(short, run.dirty);
     let overlays = run.overlays.join(" ");
     format!(
-        "{}  {outcome:11} {took:>12}  {} run, {} cached, {} failed  {commit}  {} {overlays}\n",
+        "{}  {}  {outcome:11} {took:>12}  {} run, {} cached, {} failed  {commit}  {} {overlays}\n",
+        run.id,
         &run.started[..run.started.len().min(19)],
         run.computed,
         run.cached,

@@ -4,8 +4,10 @@ pub mod cache;
 pub mod capacity;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod differences;
 pub mod error;
+pub mod explain;
 pub mod export;
 pub mod graph;
 pub mod kinds;
@@ -64,6 +66,10 @@ enum Command {
     Check(ExperimentArgs),
     /// Show what would run and why, and what is cached; change nothing
     Plan(plan::PlanArgs),
+    /// Explain why a node runs, down to what it all comes from
+    Explain(explain::ExplainArgs),
+    /// Show in what two experiments, runs or overrides differ: parameters, nodes, metrics
+    Diff(diff::DiffArgs),
     /// Print the tables of an experiment from cached results
     Table(table::TableArgs),
     /// Draw the graph of an experiment, with what is cached
@@ -120,6 +126,8 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Run(args) => run::run(&args, cache),
         Command::Check(args) => check::check(&args, cache),
         Command::Plan(args) => plan::plan(&args, cache),
+        Command::Explain(args) => explain::explain(&args, cache),
+        Command::Diff(args) => diff::diff(&args, cache),
         Command::Table(args) => table::table(&args, cache),
         Command::Graph(args) => graph::graph(&args, cache),
         Command::Show(args) => show::show(&args, cache),
@@ -137,7 +145,7 @@ pub fn dispatch(cli: Cli) -> Result<(), CliError> {
 }
 
 /// Says what went wrong.
-pub fn explain(error: &CliError) {
+pub fn complain(error: &CliError) {
     say(&error.to_string());
 }
 

@@ -1,15 +1,14 @@
 //! `wavecrest show`: one result, what made it and what it is.
 
 use clap::Args;
-use serde_json::Value as Json;
 
 use super::resolved::resolved;
 use super::workspace::{Workspace, node, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
-use crate::engine::parameter::{INPUT, PATH, SEED};
 use crate::engine::status::survey;
 use crate::plan::Plan;
+use crate::plan::difference::written;
 use crate::store::{Record, Store};
 use crate::ui::words;
 
@@ -82,7 +81,7 @@ fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
     text += &format!("  equality  {}\n", from.determinism);
     text += "parameters\n";
     for (name, value) in record.parameters.as_object().into_iter().flatten() {
-        text += &format!("  {name} = {}\n", parameter(value));
+        text += &format!("  {name} = {}\n", written(value));
     }
     if !record.inputs.is_empty() {
         text += "inputs\n";
@@ -109,26 +108,4 @@ fn describe(plan: &Plan, id: NodeId, record: &Record, store: &Store) -> String {
         }
     }
     text
-}
-
-/// Writes a parameter as it would stand in TOML.
-fn parameter(value: &Json) -> String {
-    if let Some(edge) = value.get(INPUT).and_then(Json::as_str) {
-        return format!("\"{edge}\"");
-    }
-    if let Some(path) = value.get(PATH) {
-        let hash = value["hash"].as_str().unwrap_or_default();
-        return format!("{path} (content {})", &hash[..hash.len().min(12)]);
-    }
-    if let Some(seed) = value.get(SEED) {
-        return format!("{seed} (resolved)");
-    }
-    match value {
-        Json::Object(map) => {
-            let parts: Vec<String> =
-                map.iter().map(|(name, v)| format!("{name} = {}", parameter(v))).collect();
-            format!("{{ {} }}", parts.join(", "))
-        }
-        plain => plain.to_string(),
-    }
 }

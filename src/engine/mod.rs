@@ -11,9 +11,11 @@ pub mod desk;
 pub mod event;
 pub mod execute;
 pub mod executor;
+pub mod experience;
 pub mod failure;
 #[cfg(test)]
 mod fault_tests;
+pub mod forecast;
 pub mod graph;
 pub mod inputs;
 pub mod key;

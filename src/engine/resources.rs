@@ -46,7 +46,7 @@ impl GpuRequest {
     }
 
     /// Says it in words, such as `2 GPUs`; none where it asks for none.
-    fn words(self) -> Option<String> {
+    pub fn words(self) -> Option<String> {
         match self {
             Self::None => None,
             Self::Share(share) => {
@@ -114,10 +114,15 @@ impl Estimate {
         capacity.cut(&Request { memory: Some(memory), alone, ..*request })
     }
 
-    /// How many seconds a node is expected to take: what it took, else what is said of it, else one.
-    pub fn weight(&self, request: &Request) -> f64 {
+    /// How many seconds a node is expected to take: what it took, else what is said of it.
+    pub fn expected(&self, request: &Request) -> Option<f64> {
         let known = self.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-        known.or_else(|| request.time.map(|time| time.as_secs_f64())).unwrap_or(1.0)
+        known.or_else(|| request.time.map(|time| time.as_secs_f64()))
+    }
+
+    /// What a node counts when it is asked which path is the longest: the seconds expected, else one.
+    pub fn weight(&self, request: &Request) -> f64 {
+        self.expected(request).unwrap_or(1.0)
     }
 }
 

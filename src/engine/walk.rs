@@ -11,6 +11,7 @@ use super::commits::{Finished, Order, Orders};
 use super::event::{Event, Watcher};
 use super::execute::Produced;
 use super::executor::{Executor, Handle, Report, Reports};
+use super::experience::Experience;
 use super::failure::{Failure, FailureKind};
 use super::graph::{Graph, NodeId};
 use super::leases::{Awaited, Held};
@@ -63,9 +64,6 @@ pub(super) struct Running {
 /// Whether the hash of the program is being computed.
 static HASHING: Once = Once::new();
 
-/// So many of the newest results tell what the stages take.
-const ENOUGH: usize = 2000;
-
 /// Who computes a node that is ready.
 enum Admission {
     /// This run; the lease is held.
@@ -92,20 +90,8 @@ impl Walk<'_> {
         if !self.schedule.has_ready() {
             return;
         }
-        let mut known: BTreeMap<(String, String), (f64, f64, Option<u64>)> = BTreeMap::new();
-        for result in self.store.latest_results(ENOUGH) {
-            let from = &result.provenance;
-            let entry = known.entry((result.kind.clone(), from.stage().to_owned())).or_default();
-            *entry = (entry.0 + 1.0, entry.1 + from.seconds, entry.2.max(from.peak_memory));
-        }
-        let estimate = |id: NodeId| {
-            let node = self.graph.node(id);
-            let key = (node.kind.name.to_owned(), node.stage.clone());
-            known.get(&key).map_or_else(Estimate::default, |(count, seconds, memory)| Estimate {
-                seconds: Some(seconds / count),
-                memory: *memory,
-            })
-        };
+        let experience = Experience::of(self.store);
+        let estimate = |id: NodeId| experience.estimate(self.graph.node(id));
         let estimates: Vec<Estimate> = self.graph.ids().map(estimate).collect();
         self.schedule.learn(&self.options.capacity, &estimates);
     }

@@ -1,7 +1,10 @@
 //! From an experiment to a graph: axes propagated, instances made, every edge checked.
 
 pub mod build;
+pub mod difference;
+pub mod earlier;
 mod existence;
+pub mod explain;
 mod link;
 pub mod parameters;
 pub mod placeholder;

@@ -1,5 +1,7 @@
 //! Where values were written: files, flags, and places in them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,9 @@ pub struct Origin(u32);
 pub struct Sources {
     texts: Vec<Text>,
     places: Vec<Place>,
+    /// Where each line but the first begins, by the number of the text: found out once, for a plan names thousands of
+    /// places.
+    lines: RefCell<BTreeMap<u32, Vec<usize>>>,
 }
 
 /// A text and a part of it. There are as many as values and keys, so they are kept small.
@@ -114,7 +119,29 @@ impl Sources {
         if text.name.starts_with("--") {
             return text.name.clone();
         }
-        let line = text.text[..span.start.min(text.text.len())].matches('\n').count() + 1;
+        let number = self.places[origin.0 as usize].text;
+        let begins = || text.text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        let mut lines = self.lines.borrow_mut();
+        let lines = lines.entry(number).or_insert_with(begins);
+        let line = lines.partition_point(|begin| *begin <= span.start) + 1;
         format!("line {line} of {}", text.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_named_by_their_line() {
+        let mut sources = Sources::default();
+        let text = sources.add("x.toml", "a\n\nb = 1");
+        for (start, line) in [(0, 1), (1, 1), (2, 2), (3, 3), (8, 3), (99, 3)] {
+            let origin = sources.place(text, start..start);
+            assert_eq!(sources.describe(origin), format!("line {line} of x.toml"));
+        }
+        let flag = sources.add("--set b=2", "b=2");
+        let origin = sources.place(flag, 2..3);
+        assert_eq!(sources.describe(origin), "--set b=2");
     }
 }

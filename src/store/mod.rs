@@ -26,6 +26,7 @@ pub mod files;
 pub mod gc;
 pub mod hash;
 pub mod index;
+pub mod lack;
 pub mod lease;
 pub mod pack;
 pub mod pins;

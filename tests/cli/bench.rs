@@ -141,8 +141,8 @@ impl Bench {
     /// The names of the nodes that `plan` would run or that wait on such.
     pub(crate) fn to_run(&self, more: &[&str]) -> Vec<String> {
         let ended = self.run(&[&["plan", "x.toml", "--json"], more].concat());
-        let rows: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-        let rows = rows.as_array().unwrap().iter().filter(|row| row["state"] != "cached");
+        let plan: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let rows = plan["nodes"].as_array().unwrap().iter().filter(|row| row["state"] != "cached");
         rows.map(|row| row["node"].as_str().unwrap().to_owned()).collect()
     }
 

@@ -38,6 +38,7 @@ fn plan_graph_table_show_and_log_tell_the_same_story() {
 run     say     2  not computed yet
 run     net     1  not computed yet
 look: 3 to run, 0 waiting on them, 0 cached (worth 0 ms)
+no estimate for 3 of 3
 
 "]]
     );
