@@ -40,19 +40,27 @@ fn every_experiment_is_valid_by_the_schema() {
     for (file, text) in shipped() {
         let table: toml::Table = text.parse().unwrap();
         let value = serde_json::to_value(&table).unwrap();
-        assert_eq!(invalid(&schema, &value, "$"), None, "{file}");
+        assert_eq!(invalid((&schema, &schema), &value, "$"), None, "{file}");
         // The walk sees what is wrong.
         let mut wrong = value.clone();
         wrong["stages"]["probe"]["epochs"] = Json::from("many");
-        assert!(invalid(&schema, &wrong, "$").is_some(), "{file}");
+        assert!(invalid((&schema, &schema), &wrong, "$").is_some(), "{file}");
         wrong = value;
         wrong["tables"]["accuracy"]["row"] = Json::from("source");
-        assert!(invalid(&schema, &wrong, "$").is_some(), "{file}");
+        assert!(invalid((&schema, &schema), &wrong, "$").is_some(), "{file}");
     }
 }
 
 /// Where a value breaks a schema, by the part of JSON Schema that ours is written in.
-fn invalid(schema: &Json, value: &Json, at: &str) -> Option<String> {
+fn invalid((root, schema): (&Json, &Json), value: &Json, at: &str) -> Option<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = root.pointer(reference.trim_start_matches('#'));
+        let target = target.unwrap_or_else(|| panic!("{reference} leads nowhere"));
+        return invalid((root, target), value, at);
+    }
+    if schema.get("not").is_some_and(|not| invalid((root, not), value, at).is_none()) {
+        return Some(format!("{at}: not: {value}"));
+    }
     let wrong = |what: &str| Some(format!("{at}: {what}: {value}"));
     let names = |key: &str| schema[key].as_array().into_iter().flatten();
     if let Some(types) = schema.get("type") {
@@ -82,14 +90,14 @@ fn invalid(schema: &Json, value: &Json, at: &str) -> Option<String> {
         return wrong("pattern");
     }
     for (key, fits) in [("anyOf", 1..usize::MAX), ("oneOf", 1..2)] {
-        let matching = names(key).filter(|one| invalid(one, value, at).is_none()).count();
+        let matching = names(key).filter(|one| invalid((root, one), value, at).is_none()).count();
         if schema.get(key).is_some() && !fits.contains(&matching) {
             return wrong(&format!("{matching} of {key}"));
         }
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
         if let Some(found) =
-            schema.get("items").and_then(|s| invalid(s, item, &format!("{at}[{index}]")))
+            schema.get("items").and_then(|s| invalid((root, s), item, &format!("{at}[{index}]")))
         {
             return Some(found);
         }
@@ -105,7 +113,7 @@ fn invalid(schema: &Json, value: &Json, at: &str) -> Option<String> {
         match inner {
             Some(Json::Bool(false)) => return Some(format!("{place}: unknown")),
             Some(inner) => {
-                if let Some(found) = invalid(inner, field, &place) {
+                if let Some(found) = invalid((root, inner), field, &place) {
                     return Some(found);
                 }
             }

@@ -9,6 +9,7 @@ use crate::cli::{CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
 use crate::engine::status::{Status, survey};
 use crate::plan::Plan;
+use crate::spec::extends::STDIN;
 use crate::spec::suggest;
 use crate::store::Store;
 use crate::store::runs::Run;
@@ -71,7 +72,8 @@ impl Subject {
 
 /// Whether an argument names an experiment file rather than a run.
 pub fn is_file(argument: &Path) -> bool {
-    argument.is_file() || argument.extension().is_some_and(|e| e == "toml")
+    let is_named = argument.extension().is_some_and(|e| e == "toml" || e == "json");
+    argument == Path::new(STDIN) || argument.is_file() || is_named
 }
 
 fn find<'a>(id: &str, runs: &'a [Run]) -> Result<&'a Run, CliError> {
