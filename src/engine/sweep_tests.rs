@@ -159,6 +159,25 @@ fn instances_are_gathered_with_their_places() {
 }
 
 #[test]
+fn a_mistake_of_some_instances_says_of_which() {
+    let check = |n: &str, m: &str, value: &str, expected: &str| {
+        let text = format!(
+            "[axes]\nn = [{n}]\nm = [{m}]\n[stages.a]\nkind = \"toy.constant\"\nvalue = \"{value}\"\n\
+             seed = \"${{m}}\"\n"
+        );
+        let error = planned(&text).err().unwrap();
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(error.contains("\n1 error\n"), "{error}");
+    };
+    let rule = "`value` must not be 13";
+    check("1, 13", "5, 6", "${n}", &format!("{rule} (in 2 of 4 instances: where n = 13)"));
+    check("13", "5, 6", "${n}", &format!("{rule}\n"));
+    let wrong = "`value`: expected a whole number, found string \"x\"";
+    check("1, 'x'", "5, 6", "${n}", &format!("{wrong} (in 2 of 4 instances: where n = x)"));
+    check("1, 2", "5, -6", "${n}", "(in 2 of 4 instances: where m = -6)");
+}
+
+#[test]
 fn mistakes_in_sweeps_are_told() {
     let check = |axes: &str, stages: &str, expected: &str| {
         let text = format!("[axes]\nn = [1, 2]\nm = [5, 6]\n{axes}\n{stages}");

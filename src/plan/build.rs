@@ -10,6 +10,7 @@ use super::parameters::{self, DataHashes, Resolver};
 use super::placeholder::{Place, fill};
 use super::reports::{self, FigureEntry, TableEntry};
 use super::sweep::{self, Sweeps};
+use super::swept::Swept;
 use crate::engine::graph::{Graph, Node, NodeId, Parameters};
 use crate::engine::kind::{AnyStage, Field, Kind, Registry};
 use crate::engine::resources::{GpuRequest, Request};
@@ -207,10 +208,14 @@ impl Builder<'_> {
         self.first.push(self.nodes.len());
         let (Some(known), sweep) = (&self.kinds[stage], &self.sweeps[stage]) else { return };
         let shared = (!sweep.holes).then(|| origins(&known.fields, parameters));
+        let mut swept = Swept::default();
         for instance in 0..sweep.instances() as usize {
-            let node = self.instance(stage, instance, parameters, shared.as_ref(), errors);
+            let mut own = Diagnostics::default();
+            let node = self.instance(stage, instance, parameters, shared.as_ref(), &mut own);
             self.nodes.push(node);
+            swept.add(instance, own);
         }
+        swept.report(sweep, errors);
     }
 
     /// Makes an instance of a stage; `shared` are the origins of its parameters, where all instances have the same.

@@ -12,5 +12,6 @@ pub mod reason;
 pub mod reports;
 pub mod select;
 pub mod sweep;
+mod swept;
 
 pub use build::{Plan, build};

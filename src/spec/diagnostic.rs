@@ -73,6 +73,11 @@ impl Diagnostics {
         }
     }
 
+    /// Every mistake, in the order found.
+    pub fn into_all(self) -> Vec<Diagnostic> {
+        self.all
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
