@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::capacity::{here, warn_of_unmeetable};
+use super::select::SelectionArgs;
 use super::workspace::{Workspace, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::experience::Experience;
@@ -22,6 +23,8 @@ use crate::ui::words;
 pub struct PlanArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -36,9 +39,14 @@ pub fn plan(args: &PlanArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let store = &workspace.store;
     let statuses = survey(&plan.graph, store)?;
     let view = View { plan: &plan, sources: &sources, store, statuses: &statuses };
-    let rows = rows(&view, &capacity)?;
+    let mut rows = rows(&view, &capacity)?;
+    let wanted = args.selection.wanted(&plan, store)?;
+    let is_wanted = |id: NodeId| wanted.as_ref().is_none_or(|wanted| wanted[id.index()]);
+    for row in rows.iter_mut().filter(|row| row.state != "cached" && !is_wanted(row.id)) {
+        (row.state, row.why, row.seconds) = ("skip", "not selected".to_owned(), None);
+    }
     let estimates: Vec<Estimate> = rows.iter().map(|row| row.estimate).collect();
-    let runs = |id: NodeId| statuses[id.index()].record().is_none();
+    let runs = |id: NodeId| statuses[id.index()].record().is_none() && is_wanted(id);
     let forecast = forecast(&plan.graph, &capacity, &estimates, &runs);
     let text = if args.json {
         as_json(&view, &rows, &forecast, &capacity)
@@ -143,13 +151,17 @@ fn as_text(view: &View<'_>, rows: &[Row<'_>], forecast: &Forecast, capacity: &Ca
     let results = view.statuses.iter().filter_map(Status::record);
     let spent: f64 = results.map(|result| result.provenance.seconds).sum();
     text += &format!(
-        "{}: {} to run, {} waiting on them, {} cached (worth {})\n",
+        "{}: {} to run, {} waiting on them, {} cached (worth {})",
         experiment.name,
         count("run"),
         count("waits"),
         count("cached"),
         words::duration(spent)
     );
+    text += &match count("skip") {
+        0 => "\n".to_owned(),
+        skipped => format!(", {skipped} not selected\n"),
+    };
     text + &expected(forecast, capacity)
 }
 

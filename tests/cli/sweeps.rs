@@ -87,6 +87,10 @@ fn only_what_is_selected_is_run() {
         (ended.counts().0, ended.counts().1, left)
     };
     assert_eq!(run(&["--only", "loud[word=a,n=1]"]), (2, 0, 11));
+    let plan = bench.run(&["plan", "x.toml", "--only", "say[n=1]"]).stdout;
+    assert!(plan.contains("skip    loud      3  not selected"), "{plan}");
+    assert!(plan.contains("1 to run, 0 waiting on them, 2 cached"), "{plan}");
+    assert!(plan.contains(", 10 not selected\n"), "{plan}");
     // What is there counts, wanted or not.
     assert_eq!(run(&["--only", "say[n=1]"]), (1, 2, 10));
     assert_eq!(run(&["--only", "say[word=b,n=*]+", "--except", "last"]), (3, 3, 7));
