@@ -4,6 +4,7 @@ use std::path::Path;
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use polars_io::SerReader;
+use polars_io::csv::read::CsvReadOptions;
 use polars_io::parquet::read::ParquetReader;
 use polars_io::parquet::write::ParquetWriter;
 
@@ -82,6 +83,15 @@ impl Table {
         let values: Vec<bool> = values.into_iter().collect();
         self.columns.push(Series::new(name.into(), values).into());
         self
+    }
+
+    /// Reads CSV with a line of names; a column's type is the narrowest that all its values have.
+    pub fn of_csv(bytes: Vec<u8>) -> anyhow::Result<Self> {
+        let frame = CsvReadOptions::default()
+            .with_infer_schema_length(None)
+            .into_reader_with_file_handle(std::io::Cursor::new(bytes))
+            .finish()?;
+        Ok(Self { columns: frame.into_columns() })
     }
 
     /// The table as Polars sees it.

@@ -13,7 +13,7 @@ use super::context::{Bound, Context, ProgressSink, output_folder};
 use super::desk::Desk;
 use super::failure::{Failure, FailureKind};
 use super::kind::Registry;
-use super::parameter::{NAME, PATH};
+use super::parameter::{IMPORTS, NAME, PATH};
 use super::stage::Outputs;
 use crate::store::checkpoint::{Checkpoints, Maker};
 use crate::store::files::{FileError, Stamp};
@@ -197,6 +197,7 @@ fn each_path<'a>(parameters: &'a Json, f: &mut dyn FnMut(&'a str, &'a Path, &'a 
             match (text(PATH), text("resolved"), text("hash")) {
                 (Some(written), Some(path), Some(planned)) => {
                     f(written, Path::new(path), planned, map.contains_key(NAME));
+                    map.get(IMPORTS).into_iter().for_each(|imports| each_path(imports, f));
                 }
                 _ => map.values().for_each(|value| each_path(value, f)),
             }

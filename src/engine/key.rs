@@ -12,7 +12,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::inputs::AT;
-use super::parameter::{INPUT, NAME, PATH, SEED};
+use super::parameter::{IMPORTS, INPUT, NAME, PATH, SEED};
 use crate::store::Hash;
 
 /// Computes the key of a node, if every input's content is known.
@@ -86,6 +86,9 @@ fn object(
         text(hasher, map.get("hash").and_then(Json::as_str)?);
         if let Some(name) = map.get(NAME).and_then(Json::as_str) {
             text(hasher, name);
+        }
+        if let Some(imports) = map.get(IMPORTS) {
+            encode(hasher, imports, content)?;
         }
         return Some(());
     }

@@ -23,6 +23,8 @@ pub const SEED: &str = "$seed";
 pub const PATH: &str = "$path";
 /// Holds the name of a [`NamedPath`] in serialized parameters.
 pub const NAME: &str = "name";
+/// Holds what a Python script imports from beside it, in serialized parameters.
+pub const IMPORTS: &str = "imports";
 /// Names the accepted artifact types in the JSON Schema of an input field.
 pub const ACCEPTS: &str = "x-artifact";
 /// Marks the JSON Schema of a path of user data.
@@ -154,6 +156,8 @@ pub struct DataPath {
     resolved: Option<PathBuf>,
     /// The hash of its content, as planned.
     planned: Option<String>,
+    /// What a Python script imports.
+    imports: Vec<NamedPath>,
 }
 
 impl DataPath {
@@ -194,22 +198,29 @@ impl<'de> Deserialize<'de> for DataPath {
                 f.write_str("a path, relative to the experiment file")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<DataPath, E> {
-                Ok(DataPath { written: text.to_owned(), resolved: None, planned: None })
+                Ok(DataPath {
+                    written: text.to_owned(),
+                    resolved: None,
+                    planned: None,
+                    imports: Vec::new(),
+                })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataPath, A::Error> {
                 let (mut written, mut resolved, mut planned) = (None, None, None);
+                let mut imports = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         PATH => written = Some(map.next_value()?),
                         "resolved" => resolved = Some(map.next_value()?),
                         "hash" => planned = Some(map.next_value()?),
+                        IMPORTS => imports = map.next_value()?,
                         _ => {
                             map.next_value::<de::IgnoredAny>()?;
                         }
                     }
                 }
                 let written = written.ok_or_else(|| de::Error::missing_field(PATH))?;
-                Ok(DataPath { written, resolved, planned })
+                Ok(DataPath { written, resolved, planned, imports })
             }
         }
         deserializer.deserialize_any(PathVisitor)
@@ -242,6 +253,11 @@ impl NamedPath {
     /// The path to read. Inside `run` it is absolute.
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// What it imports from beside it, if it is a Python script.
+    pub fn imports(&self) -> &[Self] {
+        &self.0.imports
     }
 
     /// Whether a copy of it is what was planned with: it may have been edited since, even if it is put back later.

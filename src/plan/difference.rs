@@ -1,11 +1,11 @@
 //! In what the parameters of two nodes differ, as far as a key sees it, and how a parameter is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
 use serde_json::{Value as Json, json};
 
-use crate::engine::parameter::{INPUT, NAME, PATH, SEED};
+use crate::engine::parameter::{IMPORTS, INPUT, NAME, PATH, SEED};
 
 /// One place at which two sets of parameters differ.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,6 +198,14 @@ fn keys<'a>(a: &'a Json, b: &'a Json) -> BTreeSet<&'a str> {
     tables.flat_map(|table| table.keys().map(String::as_str)).collect()
 }
 
+/// What a script imports: the content of each file by its path.
+fn imports(side: Option<&Json>) -> BTreeMap<String, String> {
+    let list = side.and_then(|side| side.get(IMPORTS)).and_then(Json::as_array);
+    let text = |file: &Json, key: &str| file.get(key).and_then(Json::as_str).map(str::to_owned);
+    let files = list.into_iter().flatten();
+    files.filter_map(|file| Some((text(file, PATH)?, text(file, "hash")?))).collect()
+}
+
 fn compare(path: &str, was: Option<&Json>, is: Option<&Json>, out: &mut Vec<Difference>) {
     let mark = [INPUT, PATH, SEED].into_iter().find(|mark| {
         [was, is].iter().all(|value| value.is_some_and(|value| value.get(mark).is_some()))
@@ -237,6 +245,14 @@ fn compare(path: &str, was: Option<&Json>, is: Option<&Json>, out: &mut Vec<Diff
             let (before, after) = both(NAME);
             if before != after {
                 add(Change::Name(before, after));
+            }
+            let (before, after) = (imports(was), imports(is));
+            let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+                let hash =
+                    |side: &BTreeMap<String, String>| side.get(name).cloned().unwrap_or_default();
+                let change = Change::Data(hash(&before), hash(&after));
+                out.push(Difference { path: name.clone(), change });
             }
         }
         (Some(_), Some(was), Some(is)) if was.get(SEED) != is.get(SEED) => add(Change::Seed),

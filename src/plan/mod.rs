@@ -8,6 +8,7 @@ pub mod explain;
 mod link;
 pub mod parameters;
 pub mod placeholder;
+mod python;
 pub mod reason;
 pub mod reports;
 pub mod select;

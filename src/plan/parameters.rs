@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
+use super::python::local_imports;
 use crate::engine::inputs::OVER;
 use crate::engine::kind::{AnyStage, Field, Kind};
-use crate::engine::parameter::{PATH, SEED, Seed};
+use crate::engine::parameter::{IMPORTS, NAME, PATH, SEED, Seed};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
@@ -276,8 +277,30 @@ impl Resolver<'_, '_> {
             Ok(hash) => {
                 map.insert("hash".to_owned(), hash.to_hex().into());
                 map.insert("resolved".to_owned(), path.to_string_lossy().into());
+                if map.contains_key(NAME) && path.extension().is_some_and(|e| e == "py") {
+                    self.imports(map, text, &path);
+                }
             }
             Err(message) => (self.report)(origin, message),
+        }
+    }
+
+    /// Adds what a Python script imports from beside it, each as a path of its own.
+    fn imports(&mut self, map: &mut Map<String, Json>, text: &str, script: &Path) {
+        let found = local_imports(script, &mut |path| files::read_text(path).ok());
+        let (folder, beside) = (script.parent(), Path::new(text).parent());
+        let mut imports = Vec::new();
+        for file in found {
+            let path = folder.unwrap_or(Path::new("")).join(&file);
+            let name = beside.unwrap_or(Path::new("")).join(&file);
+            // Gone since it was read: the script will say so itself.
+            let Ok(hash) = self.hashes.of(&path) else { continue };
+            let (name, path) = (name.to_string_lossy(), path.to_string_lossy());
+            imports
+                .push(json!({ PATH: name, NAME: name, "resolved": path, "hash": hash.to_hex() }));
+        }
+        if !imports.is_empty() {
+            map.insert(IMPORTS.to_owned(), imports.into());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `exec`: any program as a stage.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,7 +22,8 @@ use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::inputs::Inputs;
 use crate::engine::machine::SLOT_VARIABLES;
 use crate::engine::parameter::NamedPath;
-use crate::engine::stage::{AnyArtifact, Determinism, Outputs, Stage, Violation};
+use crate::engine::stage::{AnyArtifact, Artifact, Determinism, Files, Outputs, Stage, Violation};
+use crate::stages::shared::word::Word;
 use crate::store::files;
 
 /// Runs a program as a stage: what no built-in kind does is never a dead end.
@@ -29,8 +31,8 @@ use crate::store::files;
 /// The program runs in an empty folder that holds the `files`, under the paths at which they were written. In the
 /// command, `{inputs.NAME}` is the path of an input (its only file, or the folder of its files; for several edges a
 /// folder, in which `index.json` lists the `files` of each and, where it was gathered, its values `at` the axes) and
-/// `{outputs.NAME}` the path at which an output is to be written: Parquet for a `table`, safetensors for `tensors`,
-/// anything for a `file`. It sees no environment but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may
+/// `{outputs.NAME}` the path at which an output is to be written: Parquet for a `table`, or CSV if it is declared as
+/// `csv`, safetensors for `tensors`, anything for a `file`. It sees no environment but `PATH`, `HOME`, `LANG`, what `environment` names, and what it may
 /// use: its threads (`OMP_NUM_THREADS`, `RAYON_NUM_THREADS`) and the GPUs that `resources` asks for
 /// (`CUDA_VISIBLE_DEVICES`). The exit status 0 is success; a program that fails is run again only if the stage says how
 /// often, as `retries = 2`. A single output is the stage's main one.
@@ -40,27 +42,29 @@ use crate::store::files;
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     /// The program and its arguments.
-    command: Vec<String>,
+    command: Vec<Word>,
     /// What the program reads, by name: an edge, or several.
     #[serde(default)]
     inputs: BTreeMap<String, Inputs<AnyArtifact>>,
     /// Scripts and other files that the program needs. Their content is part of the stage's identity, and so are
-    /// their paths as written, which the program sees.
+    /// their paths as written, which the program sees. What a Python script imports from beside it comes along.
     #[serde(default)]
     files: Vec<NamedPath>,
     /// What the program writes, by name: its type.
     outputs: BTreeMap<String, OutputType>,
     /// Environment variables to set.
     #[serde(default)]
-    environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, Word>,
 }
 
 /// The type of an output.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OutputType {
-    /// A Parquet file.
+    /// A table as a Parquet file.
     Table,
+    /// A table as CSV with a line of names, which is kept as Parquet.
+    Csv,
     /// A safetensors file.
     Tensors,
     /// Any file.
@@ -70,7 +74,7 @@ enum OutputType {
 impl OutputType {
     fn name(self) -> &'static str {
         match self {
-            Self::Table => "table",
+            Self::Table | Self::Csv => "table",
             Self::Tensors => "tensors",
             Self::File => "file",
         }
@@ -80,6 +84,7 @@ impl OutputType {
     fn file(self) -> &'static str {
         match self {
             Self::Table => table::FILE,
+            Self::Csv => "table.csv",
             Self::Tensors => tensors::FILE,
             Self::File => file::FILE,
         }
@@ -102,7 +107,7 @@ impl Stage for Exec {
 
     fn check(&self) -> Vec<Violation> {
         let mut broken = Vec::new();
-        if self.command.first().is_none_or(String::is_empty) {
+        if self.command.first().is_none_or(|word| word.0.is_empty()) {
             broken.push(Violation::new("command", "must name a program"));
         }
         if self.outputs.is_empty() {
@@ -117,7 +122,7 @@ impl Stage for Exec {
                 broken.push(Violation::new(field, rule));
             }
         }
-        for word in &self.command {
+        for Word(word) in &self.command {
             if let Err(rule) = fill(word, &|hole| self.knows(hole).then(PathBuf::new)) {
                 broken.push(Violation::new("command", rule));
             }
@@ -140,7 +145,7 @@ impl Stage for Exec {
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let folder = cx.scratch();
-        for file in &self.files {
+        for file in self.files.iter().flat_map(|file| iter::once(file).chain(file.imports())) {
             let copy = folder.join(file.written());
             files::copy(file.path(), &copy)?;
             anyhow::ensure!(file.is_planned(&copy), Failure::edited(file.written()));
@@ -160,7 +165,7 @@ impl Stage for Exec {
             let path = cx.output_folder(name)?.join(kind.file());
             paths.insert(format!("outputs.{name}"), path);
         }
-        let fill_word = |word: &String| fill(word, &|hole| paths.get(hole).cloned());
+        let fill_word = |Word(word): &Word| fill(word, &|hole| paths.get(hole).cloned());
         let words: Vec<String> =
             self.command.iter().map(fill_word).collect::<Result<_, _>>().map_err(Failure::user)?;
         let status = self.execute(cx, &words, folder)?;
@@ -207,7 +212,7 @@ impl Exec {
                 command.env(name, value);
             }
         }
-        command.envs(&self.environment);
+        command.envs(self.environment.iter().map(|(name, Word(value))| (name, value)));
         let mut child = command.spawn().map_err(|error| {
             Failure::user(format!("cannot run `{}`: {error}", words[0]))
                 .hint("a program is looked for in PATH; a script of your own is listed in `files`")
@@ -343,10 +348,17 @@ fn lay_out_all(
 
 /// Reads what a program wrote, so that a wrong format is its own failure and not that of a later stage.
 fn check_written(path: &Path, kind: OutputType) -> anyhow::Result<()> {
-    use crate::engine::stage::{Artifact, Files};
     let written = Files(BTreeMap::from([(kind.file().to_owned(), path.to_path_buf())]));
     match kind {
         OutputType::Table => table::Table::load(&written).map(drop),
+        OutputType::Csv => {
+            let hint =
+                "CSV has a line of names, then as many values in each line, with commas between";
+            let table = table::Table::of_csv(files::read(path)?)
+                .map_err(|error| Failure::data(format!("it is no CSV: {error}")).hint(hint))?;
+            table.save(path.parent().expect("an output has a folder"))?;
+            Ok(files::remove(path)?)
+        }
         OutputType::Tensors => tensors::Tensors::load(&written).map(drop),
         OutputType::File => Ok(()),
     }
@@ -413,6 +425,12 @@ mod tests {
         );
         check("command = ['cp', '{inputs.x}']\noutputs = { o = 'file' }", "is not declared");
         check("command = ['touch', '{outputs.o}']\noutputs = { o = 'table' }", "output `o`");
+        check("command = ['touch', '{outputs.o}']\noutputs = { o = 'csv' }", "it is no CSV");
+        let csv = "command = ['sh', '-c', 'printf \"x,n,word\\n1.5,2,a\\n2,3,b\\n\" > $1', 'sh', '{outputs.o}']\n\
+                   outputs = { o = 'csv' }";
+        let frame = bench.run::<Exec>(csv).unwrap().output::<Table>("o").frame().unwrap();
+        let types: Vec<String> = frame.dtypes().iter().map(ToString::to_string).collect();
+        assert_eq!((frame.height(), types), (2, vec!["f64".into(), "i64".into(), "str".into()]));
         check("command = []\noutputs = {}", "must name a program");
     }
 }

@@ -182,3 +182,27 @@ fn a_report_that_was_touched_is_written_again() {
     let page = bench.read("reports/small/index.html");
     assert!(page.contains("<h1>small</h1>"), "{page}");
 }
+
+#[test]
+fn what_a_python_script_imports_is_a_part_of_it() {
+    let bench = Bench::new(
+        "[experiment]\nname = 'python'\n[stages.s]\nkind = 'exec'\n\
+         command = ['python3', 'code/main.py', '{outputs.o}', '${n}']\nfiles = ['code/main.py']\n\
+         outputs = { o = 'csv' }\n[axes]\nn = [1, 2.5]\n\
+         [tables.t]\nfrom = 's.o'\n",
+    );
+    bench.write(
+        "code/main.py",
+        "import sys\nfrom tools.lines import lines\nopen(sys.argv[1], 'w').write(lines(sys.argv[2]))\n",
+    );
+    bench.write("code/tools/lines.py", "def lines(n):\n    return 'x,y\\n' + n + ',a\\n'\n");
+    bench.write("code/other.py", "");
+    assert_eq!((bench.counts(&[]), bench.counts(&[])), ((2, 0), (0, 2)));
+    assert!(bench.run(&["table", "x.toml"]).stdout.contains("2.5"), "a CSV is a table");
+    bench.write("code/other.py", "changed = True\n");
+    assert_eq!(bench.counts(&[]), (0, 2));
+    bench.write("code/tools/lines.py", "def lines(n):\n    return 'x,y\\n' + n + ',b\\n'\n");
+    let plan = bench.run(&["plan", "x.toml"]).stdout;
+    assert!(plan.contains("the data at `code/tools/lines.py` changed"), "{plan}");
+    assert_eq!(bench.counts(&[]), (2, 0));
+}

@@ -43,7 +43,9 @@ fn every_experiment_is_valid_by_the_schema() {
         assert_eq!(invalid((&schema, &schema), &value, "$"), None, "{file}");
         // The walk sees what is wrong.
         let mut wrong = value.clone();
-        wrong["stages"]["probe"]["epochs"] = Json::from("many");
+        let stage = wrong["stages"].as_object_mut().unwrap().values_mut().next().unwrap();
+        stage["kind"] = Json::from("probe.linear");
+        stage["epochs"] = Json::from("many");
         assert!(invalid((&schema, &schema), &wrong, "$").is_some(), "{file}");
         wrong = value;
         wrong["tables"]["accuracy"]["row"] = Json::from("source");

@@ -9,6 +9,7 @@ pub mod network;
 pub mod problem;
 pub mod searches;
 pub mod training;
+pub mod word;
 
 /// The name of the file that holds the state of a checkpoint.
 pub const STATE: &str = "state.safetensors";
