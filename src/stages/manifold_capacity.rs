@@ -36,6 +36,9 @@ use crate::manifold::watch::Watch;
 pub struct ManifoldCapacity {
     /// What the layers answered; labels tell the manifolds apart.
     activations: Input<Activations>,
+    /// The layers to measure, by name; all of them where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<String>>,
     /// Margin, in units of the center norm; any finite number, published: 0.
     #[serde(default)]
     kappa: f64,
@@ -182,7 +185,8 @@ impl Stage for ManifoldCapacity {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let activations = cx.load(&self.activations)?;
+        let mut activations = cx.load(&self.activations)?;
+        self.choose(&mut activations.layers)?;
         anyhow::ensure!(
             !activations.labels.is_empty(),
             Failure::data("the stimuli have no labels, so there are no manifolds")
@@ -219,6 +223,21 @@ impl Stage for ManifoldCapacity {
         cx.save_as("manifolds", &measured.by_manifold(&activations.layers))?;
         cx.save_as("directions", &measured.by_directions(&activations.layers))?;
         cx.save(&measured.by_layer(&activations.layers))
+    }
+}
+
+impl ManifoldCapacity {
+    /// Leaves the layers that are to be measured.
+    fn choose(&self, layers: &mut Vec<Layer>) -> anyhow::Result<()> {
+        let Some(wanted) = &self.layers else { return Ok(()) };
+        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+            let message = format!("the activations have no layer `{unknown}`");
+            let hint = format!("they have {}", names.join(", "));
+            anyhow::bail!(Failure::user(message).hint(hint));
+        }
+        layers.retain(|layer| wanted.contains(&layer.name));
+        Ok(())
     }
 }
 
@@ -321,6 +340,13 @@ mod tests {
         let failed = table.column("failed").unwrap().str().unwrap();
         assert_eq!(failed.get(0), None);
         assert!(failed.get(1).unwrap().contains("centers coincide"), "{failed:?}");
+        // One layer alone has the numbers that it has among others.
+        let alone = bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['input']")).unwrap();
+        let frame = alone.main::<Table>().frame().unwrap();
+        assert_eq!(frame, table.head(Some(1)));
+        let error = bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['stem']"));
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(error.contains("no layer `stem`"), "{error}");
     }
 
     #[test]
