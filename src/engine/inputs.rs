@@ -140,11 +140,11 @@ impl<'de, S: Source> Visitor<'de> for InputsVisitor<S> {
 #[serde(deny_unknown_fields)]
 struct Fields {
     stage: Option<String>,
+    over: Option<Vec<String>>,
     #[serde(rename = "$gather")]
     gather: Option<String>,
     #[serde(rename = "$input")]
     input: Option<String>,
-    over: Option<Vec<String>>,
     #[serde(rename = "accepts")]
     _accepts: Option<Vec<String>>,
     #[serde(rename = "at")]

@@ -149,7 +149,16 @@ fn kinds(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) 
 fn check_defaults(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) {
     for defaults in &experiment.defaults {
         let Some(kind) = registry.get(&defaults.key) else {
-            errors.push(no_kind(&defaults.key, defaults.key_origin, registry));
+            let mistake = no_kind(&defaults.key, defaults.key_origin, registry);
+            // `[defaults.a.b]` is the table `b` in the table `a`.
+            let inner = defaults.value.entries().first();
+            let inner = inner.map(|inner| format!("{}.{}", defaults.key, inner.key));
+            errors.push(match inner.filter(|name| registry.get(name).is_some()) {
+                Some(name) => {
+                    mistake.hint(format!("a kind stands in quotes: `[defaults.\"{name}\"]`"))
+                }
+                None => mistake,
+            });
             continue;
         };
         let is_used =
@@ -165,6 +174,11 @@ fn check_defaults(experiment: &Experiment, registry: Registry, errors: &mut Diag
 }
 
 fn no_kind(name: &str, origin: Origin, registry: Registry) -> Diagnostic {
+    if name.contains("${") {
+        let hint = "write a stage of each kind, and sweep what reads them: `\"@${axis}\"`";
+        let message = "`kind` takes no `${…}`: it is the same for all instances";
+        return Diagnostic::at(origin, message).hint(hint);
+    }
     let hint = suggest::hint(name, "kinds", registry.0.iter().map(|kind| kind.name));
     Diagnostic::at(origin, format!("no kind is called `{name}`")).hint(hint)
 }
@@ -180,7 +194,8 @@ fn few_enough(names: &Names<'_>, sweeps: &Sweeps<'_>, errors: &mut Diagnostics) 
                 "stage `{name}` would have {count} instances ({}), more than {MOST_NODES}",
                 factors.join(" x ")
             );
-            errors.push(Diagnostic::at(sweep.axes[0].origin, message));
+            let hint = "shorten an axis, or let fewer stages name it";
+            errors.push(Diagnostic::at(sweep.axes[0].origin, message).hint(hint));
             return false;
         }
     }

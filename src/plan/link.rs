@@ -127,7 +127,12 @@ impl Builder<'_> {
             return Ok(found);
         }
         let names = self.experiment.stages.iter().map(|s| s.name.as_str());
-        let hint = suggest::hint(stage, "stages", names);
+        let hint = if stage.contains('[') {
+            "an edge names a stage alone; `{ stage = \"…\", over = [\"axis\"] }` gathers instances"
+                .to_owned()
+        } else {
+            suggest::hint(stage, "stages", names)
+        };
         refusal(format!("no stage is called `{stage}`"), Some(hint))
     }
 

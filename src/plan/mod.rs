@@ -6,6 +6,8 @@ pub mod earlier;
 mod existence;
 pub mod explain;
 mod link;
+#[cfg(test)]
+mod mutation_tests;
 pub mod parameters;
 pub mod placeholder;
 mod python;

@@ -199,7 +199,9 @@ fn gathering(value: &Value) -> Option<(&str, Origin, Over)> {
     let (stage, over) = (value.get("stage")?, value.get(OVER)?);
     let ValueKind::List(over) = &over.kind else { return None };
     let axis = |axis: &Value| Some((axis.as_text()?.to_owned(), axis.origin));
-    Some((stage.as_text()?, stage.origin, over.iter().map(axis).collect::<Option<_>>()?))
+    // One that is written with `@` all the same is reported where it is read.
+    let name = stage.as_text()?.trim_start_matches('@');
+    Some((name, stage.origin, over.iter().map(axis).collect::<Option<_>>()?))
 }
 
 /// Content hashes of user data, each path read once a plan.
@@ -272,7 +274,12 @@ impl Resolver<'_, '_> {
     }
 
     fn path(&mut self, map: &mut Map<String, Json>, text: &str, origin: Option<Origin>) {
-        let path = files::absolute(&(self.folder)(origin).join(text)).unwrap_or_default();
+        if text.is_empty() {
+            (self.report)(origin, "the path is empty".to_owned());
+            return;
+        }
+        let written = (self.folder)(origin).join(text);
+        let path = files::absolute(&written).unwrap_or_default();
         match self.hashes.of(&path) {
             Ok(hash) => {
                 map.insert("hash".to_owned(), hash.to_hex().into());
@@ -281,7 +288,11 @@ impl Resolver<'_, '_> {
                     self.imports(map, text, &path);
                 }
             }
-            Err(message) => (self.report)(origin, message),
+            Err(message) => {
+                // As it was written: that is what there is to mend.
+                let [path, written] = [&path, &written].map(|path| path.display().to_string());
+                (self.report)(origin, message.replacen(&path, &written, 1));
+            }
         }
     }
 

@@ -33,7 +33,9 @@ pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
         }
         pieces.push(Piece::Text(&rest[..at]));
         let inside = &rest[at + 2..];
-        let end = inside.find('}').ok_or("the placeholder has no closing `}`")?;
+        let end = inside
+            .find('}')
+            .ok_or("the placeholder has no closing `}`; a plain `${` is written `$${`")?;
         let (axis, key) = match inside[..end].split_once('.') {
             Some((axis, key)) => (axis.trim(), Some(key.trim())),
             None => (inside[..end].trim(), None),
@@ -81,7 +83,10 @@ fn fill_text(text: &str, value: &Value, place: &Place<'_>) -> Result<Value, Unfi
             Piece::Hole { axis, key } => {
                 let found = lookup(axis, key, place)?;
                 let label = axes::label(found);
-                out.push_str(&label.ok_or_else(|| Some(format!("`{axis}` is no text here")))?);
+                let hole = key.map_or(axis.to_owned(), |key| format!("{axis}.{key}"));
+                let refused =
+                    || Some(format!("`${{{hole}}}` is {}, no part of a text", found.type_name()));
+                out.push_str(&label.ok_or_else(refused)?);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Origin;
+use super::suggest;
 use super::value::{Entry, Value, ValueKind};
 
 /// A named sweep.
@@ -62,7 +63,11 @@ pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Axis {
         }
     };
     if values.is_empty() && errors.len() == before {
-        errors.push(Diagnostic::at(entry.value.origin, "the axis has no values"));
+        let hint = match entry.value.kind {
+            ValueKind::List(_) => "list at least one value, or take the axis out",
+            _ => "`range = [0, 3]` counts 0, 1, 2: up to, but not including, the second number",
+        };
+        errors.push(Diagnostic::at(entry.value.origin, "the axis has no values").hint(hint));
     }
     let mut labels = BTreeSet::new();
     let mut points: Vec<Point> = Vec::new();
@@ -125,7 +130,7 @@ fn generate(form: &Entry, errors: &mut Diagnostics) -> Option<Vec<Value>> {
     let numbers = numbers(&form.value);
     let made = match (form.key.as_str(), numbers.as_deref()) {
         ("range", Some([_, _])) => return range(&form.value, errors),
-        ("linspace", Some(&[from, to, count])) if is_count(count) => {
+        ("linspace", Some(&[from, to, count])) if is_count(count) && (to - from).is_finite() => {
             Some(spaced(from, to, count as usize, &|t| from + (to - from) * t))
         }
         ("logspace", Some(&[from, to, count])) if is_count(count) && from > 0.0 && to > 0.0 => {
@@ -136,12 +141,22 @@ fn generate(form: &Entry, errors: &mut Diagnostics) -> Option<Vec<Value>> {
         }
         ("range" | "linspace" | "logspace", _) => {
             let message = format!("`{}` does not take these numbers", form.key);
-            errors.push(Diagnostic::at(origin, message).hint(FORMS));
+            let hint = match form.key.as_str() {
+                "range" => "`range = [0, 5]`: two integers, the second not included",
+                "linspace" => {
+                    "`linspace = [0, 1, 11]`: the ends, and how many values; at most 1000000"
+                }
+                _ => {
+                    "`logspace = [1e-4, 1e-1, 4]`: the ends, above 0, and how many values; at most 1000000"
+                }
+            };
+            errors.push(Diagnostic::at(origin, message).hint(hint));
             return None;
         }
         (other, _) => {
             let message = format!("no generating form is called `{other}`");
-            errors.push(Diagnostic::at(form.key_origin, message).hint(FORMS));
+            let hint = suggest::hint(other, "forms", ["range", "linspace", "logspace"]);
+            errors.push(Diagnostic::at(form.key_origin, message).hint(hint));
             return None;
         }
     };
@@ -187,8 +202,8 @@ fn range(value: &Value, errors: &mut Diagnostics) -> Option<Vec<Value>> {
         errors.push(Diagnostic::at(value.origin, "`range` takes two integers").hint(FORMS));
         return None;
     };
-    let count = to.saturating_sub(*from);
-    if count > MOST_POINTS as i64 {
+    let count = i128::from(*to) - i128::from(*from);
+    if count > MOST_POINTS as i128 {
         let message = format!("the axis would have {count} values, more than {MOST_POINTS}");
         errors.push(Diagnostic::at(value.origin, message));
         return None;

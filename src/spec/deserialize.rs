@@ -75,14 +75,17 @@ impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { message: message.to_string(), origin: None, key: None, hint: None }
     }
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {}, found {found}", words(&expected.to_string())))
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = expected.to_string();
+        Self::custom(format!("expected {}, found {}", words(&expected), found(unexpected)))
     }
-    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {}, found {found}", words(&expected.to_string())))
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_type(unexpected, expected)
     }
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let hint = suggest::hint(field, "keys", expected.iter().copied());
+        // Those that begin with `$`, and those behind them, are for programs.
+        let keys = expected.iter().copied().take_while(|key| !key.starts_with('$'));
+        let hint = suggest::hint(field, "keys", keys);
         Self { hint: Some(hint), ..Self::custom(format!("unknown key `{field}`")) }
     }
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -94,6 +97,16 @@ impl de::Error for Error {
     }
     fn missing_field(field: &'static str) -> Self {
         Self::custom(format!("`{field}` is missing"))
+    }
+}
+
+/// Says in words what was found.
+fn found(unexpected: de::Unexpected<'_>) -> String {
+    match unexpected {
+        de::Unexpected::Seq => "a list".to_owned(),
+        de::Unexpected::Map => "a table".to_owned(),
+        de::Unexpected::Float(number) => format!("number `{number:?}`"),
+        other => other.to_string(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity,
@@ -109,54 +108,115 @@ impl Diagnostics {
 struct Located<'a> {
     diagnostic: &'a Diagnostic,
     source: Option<Excerpt>,
-    label: Option<LabeledSpan>,
 }
 
 impl<'a> Located<'a> {
     fn new(diagnostic: &'a Diagnostic, sources: &Sources) -> Self {
         let place = diagnostic.origin.map(|origin| sources.locate(origin));
-        let label = place.as_ref().map(|(_, span)| {
-            LabeledSpan::new_primary_with_span(Some("here".to_owned()), span.clone())
-        });
-        let source = place.map(|(text, span)| Excerpt::new(text, span));
-        Self { diagnostic, source, label }
+        Self { diagnostic, source: place.map(|(text, span)| Excerpt::of(text, &span)) }
     }
 }
 
-/// The lines around a mistake. To find a line, miette reads a text from its beginning, several times a message: for
-/// thousands of mistakes in megabytes it is given the part that it shows.
+/// The line of a mistake and those next to it, made fit to be shown.
+///
+/// To find a line, miette reads a text from its beginning, several times a message, and shows what it finds: for
+/// thousands of mistakes in megabytes, all on one line perhaps, it is given no more than is to be seen.
 #[derive(Debug)]
 struct Excerpt {
     name: String,
-    text: Arc<String>,
-    window: Range<usize>,
+    lines: String,
+    /// What is underlined in these lines: no more than the first line of the mistake.
+    mark: Range<usize>,
+    /// How many lines are before these.
     lines_before: usize,
+    /// How many characters are before the mistake on its line.
+    column: usize,
 }
 
-/// How many lines before and after a mistake are in its excerpt; fewer are shown.
-const AROUND: usize = 4;
+/// More bytes of a line than this are not shown.
+const WIDEST: usize = 320;
+/// Of a line that is cut, so many bytes before the mistake stay.
+const BEFORE: usize = 80;
+/// Stands for what is cut away.
+const CUT: &str = "…";
 
 impl Excerpt {
-    fn new(text: &Text, span: Range<usize>) -> Self {
-        let bytes = text.text.as_bytes();
-        let (before, after) =
-            (&bytes[..span.start.min(bytes.len())], &bytes[span.end.min(bytes.len())..]);
-        let start = before.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').nth(AROUND);
-        let end = after.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(AROUND);
-        let start = start.map_or(0, |(at, _)| at + 1);
-        let end = end.map_or(bytes.len(), |(at, _)| bytes.len() - after.len() + at + 1);
-        // To miette, a carriage return ends a line too, unless a line feed follows.
-        let ends = |(at, byte): (usize, &u8)| {
-            *byte == b'\n' || (*byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
-        };
-        let lines_before = bytes[..start].iter().enumerate().filter(|end| ends(*end)).count();
+    fn of(text: &Text, span: &Range<usize>) -> Self {
+        let whole = text.text.as_str();
+        // What lacks at the end is shown behind the last line.
+        let last = whole.trim_end_matches(['\n', '\r']).len();
+        let at = whole.floor_char_boundary(span.start.min(last));
+        let from = whole[..at].rfind('\n').map_or(0, |end| end + 1);
+        let to = whole[at..].find('\n').map_or(whole.len(), |end| at + end);
+        let line = whole[from..to].trim_end_matches('\r');
+        let at = at.min(from + line.len());
+        let end = whole.floor_char_boundary(span.end.clamp(at, from + line.len()));
+
+        let mut lines = String::new();
+        if let Some(end) = from.checked_sub(1) {
+            let from = whole[..end].rfind('\n').map_or(0, |end| end + 1);
+            let before = whole[from..end].trim_end_matches('\r');
+            lines += &cut(before, 0).0;
+            lines.push('\n');
+        }
+        let (shown, left_out) = cut(line, at - from);
+        let start = lines.len() + if left_out > 0 { CUT.len() } else { 0 };
+        let place = |byte: usize| (start + byte - from).saturating_sub(left_out);
+        let mark = place(at)..place(end).min(lines.len() + shown.len());
+        lines += &shown;
+        if to < whole.len() {
+            lines.push('\n');
+            let after = whole[to + 1..].split_inclusive('\n').next().unwrap_or_default();
+            lines += &cut(after.trim_end_matches(['\n', '\r']), 0).0;
+            if after.ends_with('\n') {
+                lines.push('\n');
+            }
+        }
+        let line_of_mistake = whole[..from].matches('\n').count();
         Self {
             name: text.name.clone(),
-            text: Arc::clone(&text.text),
-            window: start..end,
-            lines_before,
+            lines,
+            mark,
+            lines_before: line_of_mistake.saturating_sub(1),
+            column: whole[from..at].chars().filter(|c| *c != BYTE_ORDER_MARK).count(),
         }
     }
+}
+
+/// May stand at the beginning of a text, and is no part of it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A line as it is shown, around a byte of it where it is long, and how many bytes are left out at its beginning.
+fn cut(line: &str, at: usize) -> (String, usize) {
+    if line.len() <= WIDEST {
+        return (visible(line), 0);
+    }
+    let start = if at + BEFORE <= WIDEST { 0 } else { line.floor_char_boundary(at - BEFORE) };
+    let end = line.floor_char_boundary(start + WIDEST);
+    let [before, after] = [start > 0, end < line.len()].map(|cut| if cut { CUT } else { "" });
+    (format!("{before}{}{after}", visible(&line[start..end])), start)
+}
+
+/// Replaces characters that a terminal would obey, or that are not to be seen, by as many bytes.
+fn visible(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => c,
+        c if !is_unseen(c) => c,
+        c => match c.len_utf8() {
+            1 => '?',
+            2 => '¿',
+            _ => char::REPLACEMENT_CHARACTER,
+        },
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Whether a character moves the cursor, turns the direction of what follows, or has no width. None has more than three
+/// bytes.
+fn is_unseen(c: char) -> bool {
+    let turns =
+        |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    c.is_control() || turns(c) || ['\u{200b}', BYTE_ORDER_MARK].contains(&c)
 }
 
 impl SourceCode for Excerpt {
@@ -166,21 +226,31 @@ impl SourceCode for Excerpt {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let (from, to) = (span.offset(), span.offset() + span.len());
-        let inside = self.window.start <= from && to <= self.window.end;
-        let (window, lines) = if inside && before.max(after) < AROUND {
-            (self.window.clone(), self.lines_before)
-        } else {
-            (0..self.text.len(), 0)
-        };
-        let start = window.start;
-        let shown = &self.text.as_bytes()[window];
-        let found = shown.read_span(&(from - start, span.len()).into(), before, after)?;
-        let place = (found.span().offset() + start, found.span().len()).into();
-        let (line, count) = (found.line() + lines, found.line_count() + lines);
-        let (name, column) = (self.name.clone(), found.column());
+        let found = self.lines.as_bytes().read_span(span, before, after)?;
+        // Without lines around it, it is asked for its place.
+        let column = if before == 0 { self.column } else { found.column() };
+        let (line, count) = (found.line() + self.lines_before, found.line_count());
+        let (name, place) = (self.name.clone(), *found.span());
+        let count = count + self.lines_before;
         Ok(Box::new(MietteSpanContents::new_named(name, found.data(), place, line, column, count)))
     }
+}
+
+/// More characters of a message than this are not shown: a name may be as long as its author likes.
+const LONGEST: usize = 1000;
+/// So many characters at the end of a message that is cut stay.
+const ENDING: usize = 200;
+
+/// A message as it is shown.
+fn shown(message: &str) -> String {
+    let seen = |c: char| if is_unseen(c) && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    let count = message.chars().count();
+    if count <= LONGEST {
+        return message.chars().map(seen).collect();
+    }
+    let first = message.chars().take(LONGEST - ENDING);
+    let last = message.chars().skip(count - ENDING);
+    first.chain(CUT.chars()).chain(last).map(seen).collect()
 }
 
 impl fmt::Debug for Located<'_> {
@@ -191,7 +261,7 @@ impl fmt::Debug for Located<'_> {
 
 impl fmt::Display for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.diagnostic.message)
+        f.write_str(&shown(&self.diagnostic.message))
     }
 }
 
@@ -202,12 +272,67 @@ impl miette::Diagnostic for Located<'_> {
         Some(Severity::Error)
     }
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.diagnostic.hint.as_ref().map(|h| Box::new(h) as Box<dyn fmt::Display>)
+        self.diagnostic.hint.as_ref().map(|h| Box::new(shown(h)) as Box<dyn fmt::Display>)
     }
     fn source_code(&self) -> Option<&dyn SourceCode> {
         self.source.as_ref().map(|s| s as &dyn SourceCode)
     }
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.label.clone().map(|l| Box::new(std::iter::once(l)) as Box<dyn Iterator<Item = _>>)
+        let mark = self.source.as_ref()?.mark.clone();
+        let label = LabeledSpan::new_primary_with_span(Some("here".to_owned()), mark);
+        Some(Box::new(std::iter::once(label)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a part of a text.
+    fn said(text: &str, span: Range<usize>) -> String {
+        let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
+        let source = sources.add("x.toml", text);
+        errors.push(Diagnostic::at(sources.place(source, span), "it is wrong"));
+        errors.render(&sources, false)
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let text = "a = 1\nb = ['四é', 2]\nc = 3\n";
+        let at = text.find('2').unwrap();
+        assert!(said(text, at..at + 1).contains("x.toml:2:12]"), "{}", said(text, at..at + 1));
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_mistake() {
+        let text = format!("{{{}\"wrong\"{}}}", "\"a\": 1, ".repeat(1000), ", 1".repeat(1000));
+        let at = text.find("\"wrong").unwrap();
+        let message = said(&text, at..at + 7);
+        assert!(message.contains(&format!("x.toml:1:{}]", at + 1)), "{message}");
+        assert!(message.contains("\"wrong\"") && message.len() < 1500, "{message}");
+        let whole = said(&text, 0..text.len());
+        assert!(whole.len() < 3000, "{whole}");
+    }
+
+    #[test]
+    fn every_place_can_be_shown() {
+        for text in ["", "\n", "a", "é\r\n\r\n", "a\rb\n\u{feff}\u{202e}\u{1b}[31m", "四\n四\n四"]
+        {
+            for start in 0..=text.len() {
+                for end in start..=text.len() {
+                    let message = said(text, start..end);
+                    assert!(
+                        message.contains("it is wrong") && !message.contains('\u{1b}'),
+                        "{message}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_messages_keep_both_ends() {
+        let message = shown(&format!("no stage is called `{}`", "a".repeat(10_000)));
+        assert!(message.starts_with("no stage") && message.ends_with("a`") && message.len() < 1100);
     }
 }

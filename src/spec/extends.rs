@@ -135,5 +135,10 @@ fn text(file: &Path) -> io::Result<String> {
         return Ok(text);
     }
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the user's file")]
-    fs::read_to_string(file)
+    let bytes = fs::read(file)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let lines = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count();
+        io::Error::other(format!("line {} is not UTF-8; save the file as UTF-8 text", lines + 1))
+    })
 }

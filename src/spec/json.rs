@@ -1,5 +1,6 @@
 //! Experiments in JSON, as programs write them: the same structure as in TOML, read into the same values.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jsonc_parser::ast::{self, Object};
@@ -8,7 +9,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::{Origin, Sources};
-use super::value::{DEEPEST, Entry, Value, ValueKind};
+use super::value::{DEEPEST, Entry, Value, ValueKind, WHOLE_NUMBERS};
 
 /// JSON as its standard has it: programs write it, so that no leniency is needed.
 const STRICT: ParseOptions = ParseOptions {
@@ -28,7 +29,12 @@ const STRICT: ParseOptions = ParseOptions {
 pub fn parse(sources: &mut Sources, text: usize, content: &str, errors: &mut Diagnostics) -> Value {
     let whole = sources.place(text, 0..0);
     let nothing = Value { kind: ValueKind::Table(Vec::new()), origin: whole };
-    let parsed = match parse_to_ast(content, &CollectOptions::default(), &STRICT) {
+    // Some programs begin a text with a byte order mark; in spaces, it changes no place.
+    let content = match content.strip_prefix('\u{feff}') {
+        Some(rest) => Cow::Owned(format!("   {rest}")),
+        None => Cow::Borrowed(content),
+    };
+    let parsed = match parse_to_ast(&content, &CollectOptions::default(), &STRICT) {
         Ok(parsed) => parsed.value,
         Err(error) => {
             let Range { start, end } = error.range();
@@ -104,7 +110,11 @@ impl Reader<'_> {
         if !text.contains(['.', 'e', 'E']) {
             return match text.parse() {
                 Ok(whole) => Some(ValueKind::Int(whole)),
-                Err(_) => self.refuse(origin, "the integer does not fit into 64 bits"),
+                Err(_) => {
+                    let message = "the integer does not fit into 64 bits";
+                    self.errors.push(Diagnostic::at(origin, message).hint(WHOLE_NUMBERS));
+                    None
+                }
             };
         }
         match text.parse::<f64>() {
@@ -156,6 +166,7 @@ mod tests {
         check(r#"{ "a": 1e999 }"#, "the number is too large");
         check(r#"{ "a": NaN }"#, "invalid JSON");
         check(r#"{ "a": 1, }"#, "invalid JSON");
+        check("\u{feff}{ \"a\": nul }", "x.json:1:8]");
         check("{ 'a': 1 }", "invalid JSON");
         check("{ \"a\": 1 // no\n }", "invalid JSON");
         check(&deep, "nested deeper than 32 levels");

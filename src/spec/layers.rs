@@ -78,6 +78,22 @@ fn is_table(name: &str, value: &Value, errors: &mut Diagnostics) -> bool {
     is_table
 }
 
+/// The sections that a profile may lay values over.
+const LAID_OVER: [&str; 6] = ["experiment", "axes", "defaults", "stages", "tables", "figures"];
+
+/// Reports sections of a profile that lie over nothing.
+fn check_sections(profile: &Value, errors: &mut Diagnostics) {
+    for section in profile.entries() {
+        if LAID_OVER.contains(&section.key.as_str()) {
+            is_table(&section.key, &section.value, errors);
+            continue;
+        }
+        let message = format!("a profile has no section `{}`", section.key);
+        let hint = suggest::hint(&section.key, "sections", LAID_OVER);
+        errors.push(Diagnostic::at(section.key_origin, message).hint(hint));
+    }
+}
+
 /// Reports names in an overlay that `base` lacks.
 pub fn check_names(base: &Value, top: &Value, errors: &mut Diagnostics) {
     for section in top.entries() {
@@ -165,6 +181,7 @@ pub fn take_profile(
         is_table(name, value, errors);
     }
     for profile in profiles {
+        check_sections(&profile.value, errors);
         check_names(root, &profile.value, errors);
     }
     let wanted = wanted?;

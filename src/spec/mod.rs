@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod resources;
 pub mod source;
 pub mod suggest;
+mod syntax;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};

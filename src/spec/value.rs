@@ -8,6 +8,7 @@ use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::plain;
 use super::source::{Origin, Sources};
+use super::syntax;
 
 /// A value and its origin.
 #[derive(Clone, Debug)]
@@ -120,11 +121,12 @@ pub(super) fn parse_any(
     errors: &mut Diagnostics,
 ) -> Value {
     let (table, syntax) = DeTable::parse_recoverable(content);
-    for error in syntax {
-        let origin = sources.place(text, error.span().unwrap_or(0..0));
-        errors.push(Diagnostic::at(origin, format!("invalid TOML: {}", error.message())));
-    }
+    let mistaken = !syntax.is_empty();
+    syntax::report(&syntax, content, (&mut *sources, text), errors);
     let span = table.span();
+    // What follows a slip of syntax is misread: what would be said of it is not meant.
+    let mut unsaid = Diagnostics::default();
+    let errors = if mistaken { &mut unsaid } else { errors };
     let mut reader = Reader { sources, text, errors };
     let entries = reader.table(table.into_inner(), 0);
     Value { kind: ValueKind::Table(entries), origin: reader.sources.place(text, span) }
@@ -132,6 +134,10 @@ pub(super) fn parse_any(
 
 /// Tables nested deeper than this are refused: no experiment needs them, and recursion is bounded by it.
 pub(super) const DEEPEST: usize = 32;
+
+/// Which integers there are.
+pub(super) const WHOLE_NUMBERS: &str =
+    "integers lie between -9223372036854775808 and 9223372036854775807";
 
 struct Reader<'a> {
     sources: &'a mut Sources,
@@ -158,7 +164,8 @@ impl Reader<'_> {
         let span = value.span();
         let origin = self.sources.place(self.text, span.clone());
         if depth > DEEPEST {
-            self.refuse(span, format!("nested deeper than {DEEPEST} levels"));
+            let hint = "no experiment needs that many: is a bracket left open?";
+            self.refuse(span, &format!("nested deeper than {DEEPEST} levels"), hint);
             return None;
         }
         let kind = match value.into_inner() {
@@ -167,7 +174,8 @@ impl Reader<'_> {
             DeValue::Float(number) => ValueKind::Float(self.float(&number, span)?),
             DeValue::Boolean(flag) => ValueKind::Bool(flag),
             DeValue::Datetime(_) => {
-                self.refuse(span, "a date or time has no meaning in an experiment".into());
+                let hint = "as a text, it stands in quotes";
+                self.refuse(span, "a date or time has no meaning in an experiment", hint);
                 return None;
             }
             DeValue::Array(items) => ValueKind::List(
@@ -181,7 +189,7 @@ impl Reader<'_> {
     fn integer(&mut self, number: &DeInteger<'_>, span: Range<usize>) -> Option<i64> {
         let parsed = i64::from_str_radix(number.as_str(), number.radix()).ok();
         if parsed.is_none() {
-            self.refuse(span, "the integer does not fit into 64 bits".into());
+            self.refuse(span, "the integer does not fit into 64 bits", WHOLE_NUMBERS);
         }
         parsed
     }
@@ -189,17 +197,15 @@ impl Reader<'_> {
     fn float(&mut self, number: &DeFloat<'_>, span: Range<usize>) -> Option<f64> {
         let parsed = number.as_str().parse::<f64>().ok().filter(|f| f.is_finite());
         if parsed.is_none() {
-            self.refuse(
-                span,
-                "parameters are finite numbers: NaN and infinities are refused".into(),
-            );
+            let message = "parameters are finite numbers: NaN and infinities are refused";
+            self.refuse(span, message, "the largest is about 1.8e308");
         }
         parsed
     }
 
-    fn refuse(&mut self, span: Range<usize>, message: String) {
+    fn refuse(&mut self, span: Range<usize>, message: &str, hint: &str) {
         let origin = self.sources.place(self.text, span);
-        self.errors.push(Diagnostic::at(origin, message));
+        self.errors.push(Diagnostic::at(origin, message).hint(hint));
     }
 }
 

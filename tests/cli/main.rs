@@ -11,6 +11,7 @@ mod cache;
 mod caching;
 mod checkpoints;
 mod commands;
+mod corpus;
 mod crashes;
 mod diff;
 mod disks;

@@ -246,6 +246,7 @@ fn syntax_errors_and_missing_files_are_explained() {
    ·            ╰── here
  2 │ name = 'x'
    ╰────
+  help: is a bracket left open?
 1 error
 
 "]]
