@@ -138,7 +138,7 @@ fn text(file: &Path) -> io::Result<String> {
     let bytes = fs::read(file)?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let lines = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count();
-        io::Error::other(format!("line {} is not UTF-8; save the file as UTF-8 text", lines + 1))
+        let lines = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
+        io::Error::other(format!("line {lines} is not UTF-8; save the file as UTF-8 text"))
     })
 }

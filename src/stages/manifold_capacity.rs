@@ -341,7 +341,8 @@ mod tests {
         assert_eq!(failed.get(0), None);
         assert!(failed.get(1).unwrap().contains("centers coincide"), "{failed:?}");
         // One layer alone has the numbers that it has among others.
-        let alone = bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['input']")).unwrap();
+        let alone =
+            bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['input']")).unwrap();
         let frame = alone.main::<Table>().frame().unwrap();
         assert_eq!(frame, table.head(Some(1)));
         let error = bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['stem']"));
