@@ -55,6 +55,9 @@ fn lines(
         let node = plan.graph.node(id);
         let (state, why) = match &statuses[id.index()] {
             Status::Cached(_) => ("cached", String::new()),
+            Status::Missing(key) if workspace.store.is_dropped(key) => {
+                ("run", "its files were not kept".to_owned())
+            }
             Status::Missing(_) => {
                 let earlier = earlier_runs.find(&workspace.store, &node.name);
                 let record = |d: NodeId| statuses[d.index()].record();

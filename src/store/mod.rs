@@ -30,7 +30,7 @@ pub mod lease;
 pub mod pack;
 pub mod pins;
 pub mod record;
-mod release;
+pub mod release;
 pub mod rest;
 mod roots;
 pub mod runs;

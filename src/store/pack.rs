@@ -154,7 +154,9 @@ impl Pack {
             let has =
                 |file: &super::FileRecord| self.sources.contains_key(&object_path(&file.hash));
             let all = record.outputs.values().flat_map(|output| &output.files).all(has);
-            record.dropped |= !(whole || all);
+            if !record.dropped && !whole && !all {
+                (record.dropped, record.packed) = (true, true);
+            }
             let hex = record.key.to_hex();
             self.add(&format!("v1/nodes/{}/{hex}.json", &hex[..2]), record.to_bytes());
         }

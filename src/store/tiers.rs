@@ -41,9 +41,17 @@ impl Store {
                 dropped.get_or_insert(found);
             } else if self.holds(&found) {
                 return Ok(Some(found));
+            } else if let Some(found) = tier.record_here(key)?.map(|record| record.summary()) {
+                // The index may be older than the record.
+                dropped = dropped.or(found.dropped.then_some(found));
             }
         }
         Ok(dropped)
+    }
+
+    /// Whether there is a result whose files are gone on purpose.
+    pub fn is_dropped(&self, key: &Hash) -> bool {
+        self.find(key).is_ok_and(|found| found.is_some_and(|result| result.dropped))
     }
 
     fn find_here(&self, key: &Hash) -> Result<Option<Summary>, NewerFormat> {
