@@ -41,20 +41,34 @@ impl Workspace {
     /// taken from the caches that `--cache-from` names.
     pub fn of(place: &Path, cache: &CacheArgs) -> Result<Self, CliError> {
         let place = files::absolute(place)?;
+        refuse_other_than_text(&place)?;
         let marks = |f: &&Path| f.join("cache").is_dir() || f.join("Cargo.toml").is_file();
         let here = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
         let above = here.into_iter().flat_map(Path::ancestors).find(marks);
         let root = above.or(here).unwrap_or(Path::new("."));
         let own = Store::open(cache.cache.as_deref().unwrap_or(&root.join("cache")))?;
+        refuse_other_than_text(own.cache())?;
         let lower = cache.cache_from.iter().map(|path| existing(path));
         let store = own.over(lower.collect::<Result<_, _>>()?);
         Ok(Self { store, reports: root.join("reports") })
     }
 }
 
+/// Refuses a path that is no text: records, and what is sent to workers, hold paths as text.
+fn refuse_other_than_text(path: &Path) -> Result<(), CliError> {
+    if path.to_str().is_some() {
+        return Ok(());
+    }
+    let message = format!("the path {} is not UTF-8", path.display());
+    Err(CliError::Usage(format!(
+        "{message}\n  hint: give the folder another name, or work in another one"
+    )))
+}
+
 /// Opens a cache that has to be there already, to read from it.
 pub fn existing(path: &Path) -> Result<Store, CliError> {
     let store = Store::read_only(path)?;
+    refuse_other_than_text(store.cache())?;
     if store.root().is_dir() {
         return Ok(store);
     }

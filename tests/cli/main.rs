@@ -16,6 +16,7 @@ mod disks;
 mod kills;
 mod layers;
 mod mistakes;
+mod places;
 mod reports;
 mod science;
 mod sharing;

@@ -1,0 +1,32 @@
+//! Places that cannot be worked with are refused at once, and what to do about it is said.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::bench::Bench;
+
+/// A program that reads a file of the user's.
+const READS: &str = r#"
+[experiment]
+name = "reads"
+[stages.a]
+kind = "exec"
+command = ["sh", "-c", 'cat data/* > "$1"', "sh", "{outputs.o}"]
+files = ["data"]
+outputs = { o = "file" }
+"#;
+
+#[test]
+fn a_folder_whose_name_is_no_text_is_refused() {
+    let bench = Bench::new("");
+    let folder = bench.path("").join(OsStr::from_bytes(b"bad\xffdir"));
+    fs::create_dir_all(folder.join("data")).unwrap();
+    fs::write(folder.join("x.toml"), READS).unwrap();
+    fs::write(folder.join("data/f"), "x").unwrap();
+    for command in [&["check", "x.toml"][..], &["run", "x.toml"], &["log"], &["cache", "stat"]] {
+        let ended = bench.run_in(&folder, command);
+        assert_eq!(ended.code, Some(2), "{command:?} {}", ended.stderr);
+        assert!(ended.stderr.contains("is not UTF-8\n  hint: give the folder another name"));
+    }
+}
