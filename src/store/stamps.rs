@@ -80,7 +80,7 @@ impl Stamps {
     fn files(&mut self, paths: &[PathBuf]) -> Result<Vec<(u64, Hash)>, FileError> {
         let known = &self.known;
         let look = |path: &PathBuf| -> Result<(Known, bool), FileError> {
-            let stamp = files::stamp(path)?;
+            let stamp = files::plain_stamp(path)?;
             match known.get(path).filter(|known| known.is_trusted(&stamp)) {
                 Some(known) => Ok((*known, false)),
                 None => Known::of(path).map(|known| (known, true)),
