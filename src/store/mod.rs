@@ -29,6 +29,7 @@ pub mod index;
 pub mod lease;
 pub mod pack;
 pub mod pins;
+pub mod pulse;
 pub mod record;
 pub mod release;
 pub mod rest;

@@ -1,11 +1,12 @@
 //! What a lab relies on: damage found, flaky programs tried again, slow ones ended, logs kept, results reproduced.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::bench::{Bench, Ended, await_file};
+use crate::bench::{Bench, Ended, await_file, files};
 
 /// Three stages, each of which says that it was computed; `middle` is added to the second.
 fn chain(middle: &str) -> Bench {
@@ -221,6 +222,40 @@ fn a_node_that_takes_too_long_is_ended() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("timed out after 1 s"), "{}", ended.stderr);
     assert_eq!(ended.counts(), (1, 0), "{}", ended.stderr);
+}
+
+#[test]
+fn a_log_is_followed_as_long_as_its_run_lives() {
+    let bench = Bench::new("");
+    let begun = bench.path("begun").display().to_string();
+    bench.write(
+        "x.toml",
+        &format!(
+            "[experiment]\nname = 'slow'\n[stages.slow]\nkind = 'exec'\noutputs = {{ o = 'file' }}\n\
+             command = ['sh', '-c', 'echo words; touch {begun}; sleep 60']\n"
+        ),
+    );
+    let mut run = bench.start(&["run", "x.toml"]);
+    await_file(&bench.path("begun"));
+    let mut follower = bench.start(&["logs", "-f", "x.toml", "slow"]);
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "words"));
+    let lease = files(&bench.path("cache/v1/leases")).pop().unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let followed = Ended::of(follower.wait_with_output().unwrap());
+    assert_eq!(followed.code, Some(1), "{followed:?}");
+    assert!(followed.stderr.contains("ended without a word"), "{}", followed.stderr);
+    let left = bench.run(&["logs", "x.toml", "slow"]);
+    assert_eq!(left.code, Some(0), "{}", left.stderr);
+    assert!(!left.stderr.contains("computes it") && left.stdout.contains("words\n"), "{left:?}");
+    // Of another host only the pulse tells.
+    let text = fs::read_to_string(&lease).unwrap();
+    let host = text.split("\"host\":\"").nth(1).unwrap().split('"').next().unwrap();
+    fs::write(&lease, text.replace(&format!("\"{host}\""), "\"far\"")).unwrap();
+    let left = bench.run(&["logs", "-f", "--patience", "0.5", "x.toml", "slow"]);
+    assert!(left.stderr.contains("on far computes it"), "{left:?}");
+    assert_eq!(left.code, Some(1), "{left:?}");
 }
 
 #[test]
