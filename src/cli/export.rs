@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 
 use super::workspace::{Workspace, node, planned};
-use super::{CacheArgs, CliError, ExperimentArgs, print, say};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::status::survey;
 use crate::store::files::{self, Access, Incoming};
@@ -129,7 +129,6 @@ fn check_sound(
     for file in &lost {
         store.quarantine(&file.hash);
     }
-    say(&store.take_notices().join("\n"));
     match lost.as_slice() {
         [] => Ok(()),
         [file, ..] => {

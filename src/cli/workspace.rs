@@ -1,6 +1,7 @@
 //! Where things are: the experiment planned, its cache, its reports.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
@@ -48,9 +49,30 @@ impl Workspace {
         let root = above.or(here).unwrap_or(Path::new("."));
         let own = Store::open(cache.cache.as_deref().unwrap_or(&root.join("cache")))?;
         refuse_other_than_text(own.cache())?;
-        let lower = cache.cache_from.iter().map(|path| existing(path));
-        let store = own.over(lower.collect::<Result<_, _>>()?);
+        let lower = cache.cache_from.iter().map(|path| existing(path, cache));
+        let store = cache.opened.note(own.over(lower.collect::<Result<_, _>>()?));
         Ok(Self { store, reports: root.join("reports") })
+    }
+}
+
+/// The stores that a command has opened, so that what they have to say is not forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Opened(Arc<Mutex<Vec<Store>>>);
+
+impl Opened {
+    /// Notes that a store was opened.
+    pub fn note(&self, store: Store) -> Store {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+        store
+    }
+
+    /// What the stores found damaged and nobody has been told yet, each once, a line each.
+    pub fn notices(&self) -> String {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines: Vec<String> = opened.iter().flat_map(Store::take_notices).collect();
+        lines.sort();
+        lines.dedup();
+        lines.join("\n")
     }
 }
 
@@ -66,11 +88,11 @@ fn refuse_other_than_text(path: &Path) -> Result<(), CliError> {
 }
 
 /// Opens a cache that has to be there already, to read from it.
-pub fn existing(path: &Path) -> Result<Store, CliError> {
+pub fn existing(path: &Path, cache: &CacheArgs) -> Result<Store, CliError> {
     let store = Store::read_only(path)?;
     refuse_other_than_text(store.cache())?;
     if store.root().is_dir() {
-        return Ok(store);
+        return Ok(cache.opened.note(store));
     }
     let hint = "a cache is a folder that holds `v1`";
     Err(CliError::Usage(format!("there is no cache in {}\n  hint: {hint}", path.display())))

@@ -46,7 +46,7 @@ fn data_are_plain_files() {
         for command in ["check", "plan", "run"] {
             let ended = bench.run(&[command, "x.toml"]);
             assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-            let stderr = ended.stderr.replace("\n", " ");
+            let stderr = ended.stderr.replace('\n', " ");
             assert!(stderr.contains("data/odd") && stderr.contains("pipe, a socket"), "{stderr}");
         }
     };

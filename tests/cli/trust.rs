@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::bench::{Bench, Ended, await_file, files};
+use crate::bench::{Bench, Ended, await_file, files, flip};
 
 /// Three stages, each of which says that it was computed; `middle` is added to the second.
 fn chain(middle: &str) -> Bench {
@@ -222,6 +222,28 @@ fn a_node_that_takes_too_long_is_ended() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("timed out after 1 s"), "{}", ended.stderr);
     assert_eq!(ended.counts(), (1, 0), "{}", ended.stderr);
+}
+
+#[test]
+fn whoever_meets_damage_tells_it() {
+    let commands: [&[&str]; 6] = [
+        &["plan", "x.toml"],
+        &["show", "x.toml", "second"],
+        &["logs", "x.toml", "second"],
+        &["graph", "x.toml"],
+        &["table", "x.toml"],
+        &["cache", "pin", "x.toml"],
+    ];
+    for command in commands {
+        let bench = chain("");
+        assert_eq!(bench.counts(&[]), (3, 0));
+        for record in files(&bench.path("cache/v1/nodes")) {
+            flip(&record);
+        }
+        fs::remove_file(bench.path("cache/v1/index")).unwrap();
+        let ended = bench.run(command);
+        assert!(ended.stderr.contains("was damaged: put aside"), "{command:?} {ended:?}");
+    }
 }
 
 #[test]

@@ -28,17 +28,18 @@ pub struct TransferArgs {
 /// Copies results to another cache.
 pub fn push(args: &TransferArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let (own, keys) = reached(&args.files, cache)?;
-    copy((&own, &Store::open(&args.path)?), keys, args, "pushed")
+    let other = cache.opened.note(Store::open(&args.path)?);
+    copy((&own, &other), keys, args, "pushed")
 }
 
 /// Copies results from another cache.
 pub fn pull(args: &TransferArgs, cache: &CacheArgs) -> Result<(), CliError> {
-    let other = existing(&args.path)?;
+    let other = existing(&args.path, cache)?;
     // What the experiments reach is found with the results that are to come.
     let mut both = cache.clone();
     both.cache_from.push(args.path.clone());
     let (over_all, keys) = reached(&args.files, &both)?;
-    let own = Store::open(over_all.cache())?;
+    let own = cache.opened.note(Store::open(over_all.cache())?);
     copy((&other, &own), keys, args, "pulled")
 }
 
