@@ -121,6 +121,40 @@ fn results_are_pushed_and_pulled_once_and_whole() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_told_when_results_are_copied() {
+    for (change, words) in
+        [("damaged", "it is damaged"), ("newer", "was written by a later version")]
+    {
+        let bench = chain();
+        assert_eq!(bench.counts(&["--cache", "lab"]), (4, 0));
+        let record = crate::bench::files(&bench.path("lab/v1/nodes")).remove(0);
+        if change == "damaged" {
+            flip(&record);
+        } else {
+            let text = fs::read_to_string(&record).unwrap();
+            fs::remove_file(&record).unwrap();
+            fs::write(&record, text.replace("\"format\": 2", "\"format\": 9")).unwrap();
+        }
+        for command in
+            [&["cache", "pull", "lab"][..], &["cache", "push", "other", "--cache", "lab"]]
+        {
+            let ended = bench.run(command);
+            assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+            assert!(ended.stdout.contains(" 3 results"), "{}", ended.stdout);
+            assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        }
+    }
+    // Of an experiment, too.
+    let bench = chain();
+    assert_eq!(bench.counts(&["--cache", "lab"]), (4, 0));
+    flip(&crate::bench::files(&bench.path("lab/v1/nodes")).remove(0));
+    fs::remove_file(bench.path("lab/v1/index")).unwrap();
+    let ended = bench.run(&["cache", "pull", "lab", "x.toml"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("is damaged"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_result_is_exported_and_nothing_is_overwritten_unasked() {
     let bench = chain();
     let export = |more: &[&str]| {
