@@ -49,6 +49,10 @@ impl Workspace {
         let root = above.or(here).unwrap_or(Path::new("."));
         let own = Store::open(cache.cache.as_deref().unwrap_or(&root.join("cache")))?;
         refuse_other_than_text(own.cache())?;
+        if own.cache().exists() && !own.cache().is_dir() {
+            let message = format!("{} is no folder, and a cache is one", own.cache().display());
+            return Err(CliError::Usage(format!("{message}\n  hint: name a folder with --cache")));
+        }
         let lower = cache.cache_from.iter().map(|path| existing(path, cache));
         let store = cache.opened.note(own.over(lower.collect::<Result<_, _>>()?));
         Ok(Self { store, reports: root.join("reports") })
@@ -85,6 +89,11 @@ fn refuse_other_than_text(path: &Path) -> Result<(), CliError> {
     Err(CliError::Usage(format!(
         "{message}\n  hint: give the folder another name, or work in another one"
     )))
+}
+
+/// Refuses a cache that `--cache` names and that is not there, for those who only look at one: it is a slip.
+pub fn refuse_absent(cache: &CacheArgs) -> Result<(), CliError> {
+    cache.cache.as_deref().map_or(Ok(()), |path| existing(path, cache).map(drop))
 }
 
 /// Opens a cache that has to be there already, to read from it.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{as_json, reached};
-use crate::cli::workspace::existing;
+use crate::cli::workspace::{existing, refuse_absent};
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::{Hash, Store};
 use crate::ui::meter::Meter;
@@ -27,6 +27,7 @@ pub struct TransferArgs {
 
 /// Copies results to another cache.
 pub fn push(args: &TransferArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let (own, keys) = reached(&args.files, cache)?;
     let other = cache.opened.note(Store::open(&args.path)?);
     copy((&own, &other), keys, (args, cache), "pushed")

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{as_json, here, pack};
+use crate::cli::workspace::refuse_absent;
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::Store;
 use crate::store::verify::{Problem, Verified, What};
@@ -30,6 +31,7 @@ pub fn verify(args: &VerifyArgs, cache: &CacheArgs) -> Result<(), CliError> {
     if let Some(archive) = &args.archive {
         return pack::verify(archive, args.json);
     }
+    refuse_absent(cache)?;
     let store = here(cache)?;
     let survey = store.scan()?;
     let meter = Meter::new("verifying", survey.bytes());
