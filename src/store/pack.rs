@@ -3,6 +3,7 @@
 //! ```text
 //! pack.json                       whose it is, and every other file with its length and hash; sealed, and first
 //! v1/nodes v1/objects v1/sets     as in a store
+//! v1/data/<experiment>            what the data held that are not in it, so that it is planned without them
 //! v1/pins/<experiment>            so that no cleaning takes a part of what was unpacked
 //! reports/<experiment>/…          as they were written
 //! ```
@@ -20,7 +21,7 @@ use super::files::{self, Access, FileError, Incoming};
 use super::hash::{self, Hash, Hasher};
 use super::pins::Pin;
 use super::record::Record;
-use super::{Store, StoreError, sealed};
+use super::{Store, StoreError, absent, sealed};
 
 /// The format of packs written by this program.
 pub const FORMAT: u32 = 1;
@@ -125,6 +126,12 @@ impl Pack {
     pub fn add_file(&mut self, path: &str, from: PathBuf, content: Content) {
         self.manifest.files.insert(path.to_owned(), content);
         self.sources.insert(path.to_owned(), Source::At(from));
+    }
+
+    /// Adds what the data held that are left out; paths are from the folder that the pack is unpacked in.
+    pub fn add_absent(&mut self, data: BTreeMap<String, Hash>) {
+        let path = format!("v1/{}/{}", absent::FOLDER, self.manifest.experiment);
+        self.add(&path, absent::to_bytes(data));
     }
 
     /// Adds the results of an experiment, of each the objects that are wanted. A result without all of its objects is

@@ -287,6 +287,25 @@ fn a_pack_is_checked_elsewhere_and_makes_the_same_tables() {
     assert_eq!(pack(&["--all"]).code, Some(0));
     assert!(fs::metadata(bench.path("paper.tar")).unwrap().len() > with_data.len() as u64);
 
+    // Without the data, too.
+    fs::create_dir(there.path("bare")).unwrap();
+    fs::write(there.path("bare.tar"), &first).unwrap();
+    assert_eq!(there.run(&["cache", "verify", "bare.tar"]).code, Some(0));
+    tar(&there, &["-xf", "bare.tar", "-C", "bare"]);
+    assert!(!there.path("bare/data").exists());
+    let bare = ["bare/x.toml", "--cache", "bare"];
+    assert_eq!(table(&there, &bare), table(&bench, &["x.toml"]));
+    let ended = there.run(&[&["run"], &bare[..]].concat());
+    assert_eq!((ended.code, ended.counts()), (Some(0), (0, 5)), "{}", ended.stderr);
+    assert_eq!(there.run(&["cache", "verify", "--cache", "bare"]).code, Some(0));
+    // What has to be computed says what it lacks, and data that are there count as what they are.
+    let anew =
+        there.run(&[&["run"], &bare[..], &["--set", "stages.digits.test_fraction=0.25"]].concat());
+    assert_eq!(anew.code, Some(1), "{}", anew.stderr);
+    assert!(anew.stderr.contains("bare/data/t.csv"), "{}", anew.stderr);
+    there.write("bare/data/t.csv", "1,2,3,4,0\n");
+    assert_eq!(there.run(&[&["table"], &bare[..]].concat()).code, Some(1));
+
     // A bit of a report flips.
     let at = with_data.windows(14).position(|w| w == b"width,accuracy").unwrap();
     let mut flipped = with_data.clone();
