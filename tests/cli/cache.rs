@@ -105,6 +105,7 @@ fn a_record_of_a_later_format_is_refused_in_words() {
         let ended = bench.run(command);
         assert_eq!(ended.code, Some(1), "{command:?}: {}", ended.stdout);
         assert!(ended.stderr.contains(words), "{command:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("--repair"), "it cannot help: {}", ended.stderr);
         assert_eq!(fs::read_to_string(&record).unwrap(), later);
     }
 }

@@ -57,12 +57,13 @@ pub fn verify(args: &VerifyArgs, cache: &CacheArgs) -> Result<(), CliError> {
         }
     }
     text += &format!("{} in {}", words::count(left.len(), "problem"), store.cache().display());
-    text += if args.repair {
-        "\n  hint: what a later version wrote can be verified with that version only"
-    } else {
-        "\n  hint: `wavecrest cache verify --repair` puts aside what is damaged; what is then lacking is computed \
-         again by the run that needs it"
-    };
+    if !args.repair && left.iter().any(|problem| problem.what != What::Newer) {
+        text += "\n  hint: `wavecrest cache verify --repair` puts aside what is damaged; what is then lacking is computed \
+                 again by the run that needs it";
+    }
+    if left.iter().any(|problem| problem.what == What::Newer) {
+        text += "\n  hint: what a later version wrote can be verified with that version only";
+    }
     Err(CliError::Failed(text))
 }
 
