@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 
 use super::workspace::{Workspace, node, planned};
-use super::{CacheArgs, CliError, ExperimentArgs, print, say};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::graph::NodeId;
 use crate::engine::status::survey;
 use crate::store::files::{self, Access, Incoming};
@@ -45,11 +45,8 @@ pub fn export(args: &ExportArgs, cache: &CacheArgs) -> Result<(), CliError> {
         let text = format!("`{name}` has no result yet\n  hint: {hint}");
         return Err(CliError::Failed(text));
     };
-    if record.dropped {
-        let text = format!("the files of `{name}` were not kept");
-        let hint =
-            "results of a stage with `keep = false` lose them when nothing reads them any more";
-        return Err(CliError::Failed(format!("{text}\n  hint: {hint}")));
+    if record.dropped && !store.holds(&record.summary()) {
+        return Err(CliError::Failed(dropped(&record, name, &hint)));
     }
     let files = places(&record, &args.folder)?;
     check_sound(store, &files, name, &hint)?;
@@ -82,6 +79,19 @@ pub fn export(args: &ExportArgs, cache: &CacheArgs) -> Result<(), CliError> {
     let bytes = files.iter().map(|(_, file)| file.len).sum();
     let (count, size) = (words::count(files.len(), "file"), words::bytes(bytes));
     print(&format!("{name}: {count} ({size}) and {RECORD} in {}\n", args.folder.display()))
+}
+
+/// Says why the files of a result are not there, and how to come by them.
+fn dropped(record: &Record, name: &str, run: &str) -> String {
+    if record.packed {
+        return format!(
+            "the pack that `{name}` came with left out its files\n  hint: `wavecrest cache pack --all`, where it was \
+             made, packs them too"
+        );
+    }
+    format!(
+        "the files of `{name}` were not kept\n  hint: its stage says `keep = false`; without that, {run} again"
+    )
 }
 
 /// Where each file of a result goes.
@@ -119,7 +129,6 @@ fn check_sound(
     for file in &lost {
         store.quarantine(&file.hash);
     }
-    say(&store.take_notices().join("\n"));
     match lost.as_slice() {
         [] => Ok(()),
         [file, ..] => {

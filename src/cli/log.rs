@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::workspace::Workspace;
+use super::workspace::{Workspace, refuse_absent};
 use super::{CacheArgs, CliError, print};
 use crate::store::runs::{Outcome, Run};
 use crate::ui::words;
@@ -22,6 +22,7 @@ pub struct LogArgs {
 
 /// Lists past runs.
 pub fn log(args: &LogArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let workspace = Workspace::of(Path::new("."), cache)?;
     let mut runs = workspace.store.runs()?;
     runs.truncate(args.limit);

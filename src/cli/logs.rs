@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::run::host;
 use super::workspace::{Workspace, node, planned};
 use super::{CacheArgs, CliError, ExperimentArgs, print, say};
 use crate::engine::attempt::log_name;
 use crate::engine::status::{Status, survey};
+use crate::store::lease::{Owner, PATIENCE};
+use crate::store::pulse::{Pulse, Watched};
 use crate::store::record::Log;
 use crate::store::{Hash, Store, files};
 
@@ -23,6 +26,9 @@ pub struct LogsArgs {
     /// Go on printing as long as a run computes it
     #[arg(short, long)]
     follow: bool,
+    /// Seconds after which a run that shows no sign of life is taken for dead; for tests
+    #[arg(long, hide = true)]
+    patience: Option<f64>,
 }
 
 /// How often a log is looked at.
@@ -41,9 +47,11 @@ pub fn logs(args: &LogsArgs, cache: &CacheArgs) -> Result<(), CliError> {
         Status::Cached(result) => print(&kept(store, &result.key)?),
         Status::Missing(key) => {
             let name = log_name(&node.stage, key);
-            if let Some(owner) = store.holder(key) {
+            let holder = store.holder(key).filter(|owner| !owner.is_gone(&host()));
+            if let Some(owner) = holder {
                 say(&format!("run {} on {} computes it", owner.run, owner.host));
-                return follow(store, key, &store.run_folder(&owner.run).join(name), args.follow);
+                let log = store.run_folder(&owner.run).join(name);
+                return follow(store, (key, &owner), &log, args);
             }
             match failed(store, &name)? {
                 Some(text) => print(&text),
@@ -83,11 +91,18 @@ fn text_of(path: &Path) -> Result<String, files::FileError> {
 }
 
 /// Prints a log that is being written; to its end if that is asked for.
-fn follow(store: &Store, key: &Hash, path: &Path, on: bool) -> Result<(), CliError> {
+fn follow(
+    store: &Store,
+    (key, owner): (&Hash, &Owner),
+    path: &Path,
+    args: &LogsArgs,
+) -> Result<(), CliError> {
+    let patience = args.patience.map_or(PATIENCE, Duration::from_secs_f64);
+    let mut pulse = Pulse::new(&host(), patience);
     let mut printed = 0;
     loop {
         // Looked at before the log: what is written last is printed too.
-        let over = store.holder(key).is_none();
+        let state = pulse.of(store, key, owner);
         // Gone, once the result is recorded.
         let bytes = match files::read(path) {
             Ok(bytes) => bytes,
@@ -100,9 +115,17 @@ fn follow(store: &Store, key: &Hash, path: &Path, on: bool) -> Result<(), CliErr
             print(&String::from_utf8_lossy(&bytes[printed..]))?;
             printed = bytes.len();
         }
-        if over || !on {
-            return Ok(());
+        match state {
+            _ if !args.follow => return Ok(()),
+            Watched::Beats => thread::sleep(GLANCE),
+            Watched::Ended => return Ok(()),
+            Watched::Dead => {
+                let run = &owner.run;
+                let text = format!("run {run} on {} ended without a word", owner.host);
+                let file = args.experiment.file.display();
+                let hint = format!("`wavecrest run {file}` goes on from where it was");
+                return Err(CliError::Failed(format!("{text}\n  hint: {hint}")));
+            }
         }
-        thread::sleep(GLANCE);
     }
 }

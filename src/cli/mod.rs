@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use error::CliError;
+use workspace::Opened;
 
 use crate::spec::experiment::Overlays;
 
@@ -56,6 +57,9 @@ pub struct CacheArgs {
     /// Take results from this cache too, and write nothing to it; may be repeated
     #[arg(long, global = true, value_name = "FOLDER")]
     cache_from: Vec<PathBuf>,
+    /// What was opened.
+    #[arg(skip)]
+    opened: Opened,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,8 +125,14 @@ impl ExperimentArgs {
 
 /// Runs a command.
 pub fn dispatch(cli: Cli) -> Result<(), CliError> {
-    let cache = &cli.cache;
-    match cli.command {
+    let outcome = run_command(cli.command, &cli.cache);
+    // Whatever the command was for: damage that was met is told.
+    say(&cli.cache.opened.notices());
+    outcome
+}
+
+fn run_command(command: Command, cache: &CacheArgs) -> Result<(), CliError> {
+    match command {
         Command::Run(args) => run::run(&args, cache),
         Command::Check(args) => check::check(&args, cache),
         Command::Plan(args) => plan::plan(&args, cache),

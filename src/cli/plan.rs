@@ -88,6 +88,9 @@ fn rows<'a>(view: &View<'a>, capacity: &Capacity) -> Result<Vec<Row<'a>>, CliErr
         let mut causes_of = Vec::new();
         let (state, why) = match &view.statuses[id.index()] {
             Status::Cached(_) => ("cached", String::new()),
+            Status::Missing(key) if view.store.is_dropped(key) => {
+                ("run", "its files were not kept".to_owned())
+            }
             Status::Missing(_) => {
                 causes_of = causes(view, &earlier, id);
                 ("run", because(&causes_of))

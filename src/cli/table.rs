@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::reports::{self, Gathered};
 use super::workspace::{Workspace, planned};
-use super::{CacheArgs, CliError, ExperimentArgs, print, say};
+use super::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::engine::status::survey;
 use crate::report::{tables, terminal};
 use crate::spec::suggest;
@@ -46,7 +46,6 @@ pub fn table(args: &TableArgs, cache: &CacheArgs) -> Result<(), CliError> {
                 continue;
             }
             Gathered::Complete(part) if part.quarantine(&workspace.store) > 0 => {
-                say(&workspace.store.take_notices().join("\n"));
                 wrong.push(format!("table `{}`: a result that it reads was damaged", entry.name));
                 missing = true;
                 continue;

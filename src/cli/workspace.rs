@@ -1,6 +1,7 @@
 //! Where things are: the experiment planned, its cache, its reports.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{CacheArgs, CliError, ExperimentArgs};
 use crate::engine::graph::NodeId;
@@ -41,22 +42,66 @@ impl Workspace {
     /// taken from the caches that `--cache-from` names.
     pub fn of(place: &Path, cache: &CacheArgs) -> Result<Self, CliError> {
         let place = files::absolute(place)?;
+        refuse_other_than_text(&place)?;
         let marks = |f: &&Path| f.join("cache").is_dir() || f.join("Cargo.toml").is_file();
         let here = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
         let above = here.into_iter().flat_map(Path::ancestors).find(marks);
         let root = above.or(here).unwrap_or(Path::new("."));
         let own = Store::open(cache.cache.as_deref().unwrap_or(&root.join("cache")))?;
-        let lower = cache.cache_from.iter().map(|path| existing(path));
-        let store = own.over(lower.collect::<Result<_, _>>()?);
+        refuse_other_than_text(own.cache())?;
+        if own.cache().exists() && !own.cache().is_dir() {
+            let message = format!("{} is no folder, and a cache is one", own.cache().display());
+            return Err(CliError::Usage(format!("{message}\n  hint: name a folder with --cache")));
+        }
+        let lower = cache.cache_from.iter().map(|path| existing(path, cache));
+        let store = cache.opened.note(own.over(lower.collect::<Result<_, _>>()?));
         Ok(Self { store, reports: root.join("reports") })
     }
 }
 
+/// The stores that a command has opened, so that what they have to say is not forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Opened(Arc<Mutex<Vec<Store>>>);
+
+impl Opened {
+    /// Notes that a store was opened.
+    pub fn note(&self, store: Store) -> Store {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+        store
+    }
+
+    /// What the stores found damaged and nobody has been told yet, each once, a line each.
+    pub fn notices(&self) -> String {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines: Vec<String> = opened.iter().flat_map(Store::take_notices).collect();
+        lines.sort();
+        lines.dedup();
+        lines.join("\n")
+    }
+}
+
+/// Refuses a path that is no text: records, and what is sent to workers, hold paths as text.
+fn refuse_other_than_text(path: &Path) -> Result<(), CliError> {
+    if path.to_str().is_some() {
+        return Ok(());
+    }
+    let message = format!("the path {} is not UTF-8", path.display());
+    Err(CliError::Usage(format!(
+        "{message}\n  hint: give the folder another name, or work in another one"
+    )))
+}
+
+/// Refuses a cache that `--cache` names and that is not there, for those who only look at one: it is a slip.
+pub fn refuse_absent(cache: &CacheArgs) -> Result<(), CliError> {
+    cache.cache.as_deref().map_or(Ok(()), |path| existing(path, cache).map(drop))
+}
+
 /// Opens a cache that has to be there already, to read from it.
-pub fn existing(path: &Path) -> Result<Store, CliError> {
+pub fn existing(path: &Path, cache: &CacheArgs) -> Result<Store, CliError> {
     let store = Store::read_only(path)?;
+    refuse_other_than_text(store.cache())?;
     if store.root().is_dir() {
-        return Ok(store);
+        return Ok(cache.opened.note(store));
     }
     let hint = "a cache is a folder that holds `v1`";
     Err(CliError::Usage(format!("there is no cache in {}\n  hint: {hint}", path.display())))

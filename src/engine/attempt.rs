@@ -129,6 +129,7 @@ impl Attempt {
             inputs: self.inputs.clone(),
             outputs: produced.outputs,
             dropped: false,
+            packed: false,
             metrics: produced.metrics,
             provenance: Provenance {
                 run: options.run.clone(),

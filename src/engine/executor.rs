@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -261,6 +262,8 @@ fn attend(mut worker: Worker, first: Task, idle: &Mutex<Vec<Idle>>) {
             Err(error) => Some((Err(not_started(error)), false)),
         };
         let Some((ended, true)) = said else {
+            // One that waits for more ends when the channel is closed. It may be already.
+            drop(worker.reader.shutdown(Shutdown::Both));
             end_group(&worker.child);
             let status = worker.child.wait();
             let ended = said.map_or_else(|| Err(died(status, &job.log)), |(ended, _)| ended);
@@ -304,7 +307,15 @@ fn converse(
     worker: &mut Worker,
     reports: &Reports,
 ) -> Option<(Result<Produced, Failure>, bool)> {
-    tell(&worker.writer, &ToWorker::Run(Box::new(job.clone()))).ok()?;
+    match tell(&worker.writer, &ToWorker::Run(Box::new(job.clone()))) {
+        Ok(()) => (),
+        // It has ended, and how says more than this.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return None,
+        Err(error) => {
+            let message = format!("the job cannot be sent to its worker: {error}");
+            return Some((Err(Failure::new(FailureKind::Internal, message)), false));
+        }
+    }
     let ended = loop {
         match receive(&mut worker.reader).ok()?? {
             FromWorker::Progress { fraction, note } => {
@@ -373,5 +384,58 @@ impl Handle for Channel {
     }
     fn kill(&mut self) {
         self.say(&ToWorker::End);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_cannot_be_sent_fails_and_its_worker_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        // A worker that greets as one does, and waits for its job.
+        let hello = FromWorker::Hello { protocol: PROTOCOL, program: "0".to_owned() };
+        let mut frame = Vec::new();
+        send(&mut frame, &hello).unwrap();
+        files::write(&folder.path().join("hello"), &frame).unwrap();
+        let program = folder.path().join("worker");
+        let script = format!(
+            "#!/bin/sh\ncat {0}/hello >&0\ncat > {0}/heard\ntouch {0}/ended\n",
+            folder.path().display()
+        );
+        files::write(&program, script.as_bytes()).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let executor = Processes { program, environment: Vec::new(), idle: Arc::default() };
+        let path = |name: &str| folder.path().join(name);
+        let job = Job {
+            node: "a".to_owned(),
+            kind: "toy.constant".to_owned(),
+            version: 1,
+            parameters: serde_json::Value::Null,
+            inputs: BTreeMap::new(),
+            objects: Vec::new(),
+            // JSON holds text only.
+            cache: folder.path().join(OsStr::from_bytes(b"\xff")),
+            scratch: path("scratch"),
+            checkpoint: path("checkpoint"),
+            checkpoint_every: 1.0,
+            deadline: None,
+            environment: Vec::new(),
+            small: true,
+            log: path("log"),
+        };
+        let (reports, inbox) = mpsc::channel();
+        drop(executor.start(NodeId::new(0), job, reports));
+        let (_, report) = inbox.recv_timeout(Duration::from_secs(20)).unwrap();
+        let Report::Ended(Err(failure)) = report else { panic!("{report:?}") };
+        assert!(failure.message.contains("cannot be sent"), "{failure:?}");
+        assert!(path("ended").exists() && files::read(&path("heard")).unwrap().is_empty());
     }
 }

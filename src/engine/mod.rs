@@ -21,6 +21,7 @@ pub mod inputs;
 pub mod key;
 pub mod kind;
 pub mod leases;
+mod loose;
 pub mod machine;
 pub mod message;
 pub mod parameter;

@@ -20,6 +20,7 @@ use super::resources::Capacity;
 use super::schedule::Schedule;
 use super::walk::Walk;
 use crate::store::lease::Owner;
+use crate::store::release::Others;
 use crate::store::{Store, Summary};
 
 /// How a run is to go.
@@ -110,6 +111,7 @@ pub fn run(
         keys: vec![None; graph.len()],
         by_key: BTreeMap::new(),
         again: BTreeMap::new(),
+        others: Others::than(&options.owner),
         results: Results { records: vec![None; graph.len()], ..Results::default() },
     };
     let (done, stop) = mpsc::channel::<()>();

@@ -38,42 +38,71 @@ impl Status {
 }
 
 /// Finds out where every node stands; indexed as the graph is.
+///
+/// What a result consisted of is known where its files were dropped: the nodes that read it have their keys then, and may
+/// be cached.
 pub fn survey(graph: &Graph, store: &Store) -> Result<Vec<Status>, NewerFormat> {
     let mut known: Vec<Option<Status>> = vec![None; graph.len()];
+    let mut results: Vec<Option<Arc<Summary>>> = vec![None; graph.len()];
     for id in graph.order() {
         let missing =
             |d: &NodeId| known[d.index()].as_ref().is_none_or(|status| status.record().is_none());
         let waits: Vec<NodeId> = graph.dependencies(id).into_iter().filter(missing).collect();
-        let status = if waits.is_empty() {
-            let record = |d: NodeId| known[d.index()].as_ref().and_then(Status::record);
-            let key = identity(graph, id, &record);
-            match lookup(graph, store, id, &key)? {
-                Some(summary) => Status::Cached(summary),
-                None => Status::Missing(key),
-            }
-        } else {
+        let unknown = |d: &NodeId| results[d.index()].is_none();
+        let status = if waits.iter().any(unknown) {
             Status::Waiting(waits)
+        } else {
+            let key = identity(graph, id, &|d: NodeId| results[d.index()].as_ref());
+            let found = lookup(graph, store, id, &key)?;
+            results[id.index()] = found.result().cloned();
+            match found {
+                Lookup::Hit(summary) => Status::Cached(summary),
+                Lookup::Dropped(_) | Lookup::Miss if waits.is_empty() => Status::Missing(key),
+                Lookup::Dropped(_) | Lookup::Miss => Status::Waiting(waits),
+            }
         };
         known[id.index()] = Some(status);
     }
     Ok(known.into_iter().map(|s| s.expect("the order holds every node")).collect())
 }
 
-/// Finds the result of a node: that of its key, if it holds every output that the node declares.
-pub fn lookup(
-    graph: &Graph,
-    store: &Store,
-    id: NodeId,
-    key: &Hash,
-) -> Result<Option<Arc<Summary>>, NewerFormat> {
-    let declared = &graph.node(id).outputs.types;
+/// What a store has of a node.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Its result.
+    Hit(Arc<Summary>),
+    /// A result whose files were dropped, and the node's are to be kept: it is computed again.
+    Dropped(Arc<Summary>),
+    /// Nothing.
+    Miss,
+}
+
+impl Lookup {
+    /// What the result consists of, or consisted of.
+    fn result(&self) -> Option<&Arc<Summary>> {
+        match self {
+            Self::Hit(result) | Self::Dropped(result) => Some(result),
+            Self::Miss => None,
+        }
+    }
+}
+
+/// Finds the result of a node: that of its key, if it holds every output that the node declares, and has its files or may
+/// do without.
+pub fn lookup(graph: &Graph, store: &Store, id: NodeId, key: &Hash) -> Result<Lookup, NewerFormat> {
+    let node = graph.node(id);
+    let declared = &node.outputs.types;
     let holds = |result: &Summary| {
         let has = |(name, kind): (&String, &String)| {
             result.outputs.get(name).is_some_and(|output| output.kind == *kind)
         };
         declared.iter().all(has)
     };
-    Ok(store.find(key)?.filter(holds).map(Arc::new))
+    // Those that a pack left out are where it was made. Where equal files are there, nothing is lacking.
+    let does =
+        |result: &Summary| !node.keep || !result.dropped || result.packed || store.holds(result);
+    let Some(found) = store.find(key)?.filter(holds) else { return Ok(Lookup::Miss) };
+    Ok(if does(&found) { Lookup::Hit(found.into()) } else { Lookup::Dropped(found.into()) })
 }
 
 /// Content hash by edge, for a node whose inputs all have records.

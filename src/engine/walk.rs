@@ -19,8 +19,9 @@ use super::resources::Estimate;
 use super::run::{Options, Results};
 use super::schedule::{Schedule, State};
 use super::slots::Slot;
-use super::status::{identity, lookup};
+use super::status::{Lookup, identity, lookup};
 use crate::store::files::FileError;
+use crate::store::release::Others;
 use crate::store::{Hash, NewerFormat, Store, Summary};
 
 /// One run under way.
@@ -50,6 +51,8 @@ pub(super) struct Walk<'a> {
     pub(super) winding_down: bool,
     /// How often each node was computed again because its result was found damaged or missing.
     pub(super) again: BTreeMap<NodeId, usize>,
+    /// Who else wants what is not to be kept.
+    pub(super) others: Others,
     pub(super) results: Results,
 }
 
@@ -104,26 +107,28 @@ impl Walk<'_> {
             let key = identity(self.graph, id, &|d| self.results.records[d.index()].as_ref());
             self.keys[id.index()] = Some(key);
             match self.look_up(id, &key) {
-                Ok(Some(result)) => {
+                Ok(Lookup::Hit(result)) => {
                     hits.push(key);
                     queue.extend(self.take(id, result));
                 }
-                Ok(None) if !self.is_wanted(id) => {
+                Ok(_) if !self.is_wanted(id) => {
                     self.results.left_out += self.schedule.leave_out(id).len();
                 }
-                Ok(None) => match self.by_key.get_mut(&key) {
+                Ok(found) => match self.by_key.get_mut(&key) {
                     Some(same) => same.push(id),
                     None => {
                         self.by_key.insert(key, vec![id]);
                         self.schedule.ready(id);
+                        if matches!(found, Lookup::Dropped(_)) {
+                            self.tell_dropped(id);
+                        }
                     }
                 },
                 Err(failure) => self.fail(id, failure),
             }
         }
         if !hits.is_empty() {
-            // Only a cleaning at the same time reads it; what that takes away is computed again.
-            drop(self.store.note_hits(&self.options.run, &hits));
+            self.note_hits(&hits);
         }
         self.pass_on_notices();
     }
@@ -133,9 +138,25 @@ impl Walk<'_> {
     }
 
     /// Finds the result of a node; one whose files were dropped does not do where they are needed again.
-    fn look_up(&self, id: NodeId, key: &Hash) -> Result<Option<Arc<Summary>>, Failure> {
+    fn look_up(&self, id: NodeId, key: &Hash) -> Result<Lookup, Failure> {
         let found = lookup(self.graph, self.store, id, key).map_err(|error| refused(&error))?;
-        Ok(found.filter(|result| !(result.dropped && self.again.contains_key(&id))))
+        Ok(match found {
+            Lookup::Hit(result) if result.dropped && self.again.contains_key(&id) => Lookup::Miss,
+            found => found,
+        })
+    }
+
+    /// Says why a node is computed again that nothing has changed.
+    fn tell_dropped(&mut self, id: NodeId) {
+        let name = &self.graph.node(id).name;
+        let words = format!("`{name}` is computed again: its files were not kept");
+        (self.watcher)(&Event::Notice(words));
+    }
+
+    /// Notes results as found: nobody takes them away while this run goes on.
+    fn note_hits(&self, keys: &[Hash]) {
+        // Where that cannot be written, what is taken away is computed again.
+        drop(self.store.note_hits(&self.options.run, keys));
     }
 
     pub(super) fn pass_on_notices(&mut self) {
@@ -154,39 +175,12 @@ impl Walk<'_> {
         freed
     }
 
-    /// Lets go of the files of results that are not to be kept, now that a node is done that read them.
-    fn release_around(&mut self, id: NodeId) {
-        let around = self.graph.dependencies(id).into_iter().chain([id]);
-        let loose: Vec<NodeId> = around.filter(|id| !self.graph.node(*id).keep).collect();
-        for id in loose.into_iter().filter(|id| self.is_used_up(*id)).collect::<Vec<_>>() {
-            let key = self.key(id);
-            let whole = |result: &&Arc<Summary>| result.key != key && !result.dropped;
-            let files = |hash: &Hash| {
-                let others = self.results.records.iter().flatten().filter(whole);
-                others.flat_map(|result| result.files()).any(|file| file.hash == *hash)
-            };
-            // What cannot be removed only takes room.
-            if let Ok(Some(result)) = self.store.release(&key, &files) {
-                self.results.records[id.index()] = Some(Arc::new(result));
-            }
-        }
-    }
-
-    /// Whether a result is recorded that has its files, and so is that of every node that reads them.
-    fn is_used_up(&self, id: NodeId) -> bool {
-        let recorded =
-            |id: NodeId| self.schedule.state(id) == State::Done && !self.committing.contains(&id);
-        let result = self.results.records[id.index()].as_ref();
-        result.is_some_and(|result| !result.dropped)
-            && recorded(id)
-            && self.graph.dependents(id).into_iter().all(recorded)
-    }
-
     pub(super) fn start_ready(&mut self) {
         while let Some((id, slot)) = self.schedule.take_next() {
             match self.admit(id) {
                 Ok(Admission::Mine) => self.start(id, slot),
                 Ok(Admission::Hit(result)) => {
+                    self.note_hits(&[result.key]);
                     let mut freed = self.take(id, Arc::clone(&result));
                     freed.extend(self.take_followers(id, &result));
                     self.resolve(freed);
@@ -209,10 +203,14 @@ impl Walk<'_> {
             return Ok(Admission::Theirs);
         }
         match self.look_up(id, &key) {
-            Ok(None) => Ok(Admission::Mine),
-            found => {
+            Ok(Lookup::Dropped(_) | Lookup::Miss) => Ok(Admission::Mine),
+            Ok(Lookup::Hit(result)) => {
                 self.held.give_back(&key);
-                found.map(|result| result.map_or(Admission::Mine, Admission::Hit))
+                Ok(Admission::Hit(result))
+            }
+            Err(failure) => {
+                self.held.give_back(&key);
+                Err(failure)
             }
         }
     }

@@ -69,6 +69,18 @@ pub fn stamp(path: &Path) -> Result<Stamp, FileError> {
     fs::metadata(path).map(|meta| Stamp::of(&meta)).map_err(|e| FileError::new("look at", path, e))
 }
 
+/// Reads the stamp of a plain file, or of one that a link leads to; anything else is an error, for to read a pipe or a
+/// device may take for ever.
+pub fn plain_stamp(path: &Path) -> Result<Stamp, FileError> {
+    let meta = fs::metadata(path).map_err(|e| FileError::new("look at", path, e))?;
+    if meta.is_file() {
+        return Ok(Stamp::of(&meta));
+    }
+    let message = "it is a pipe, a socket or a device, and data are plain files; move it elsewhere";
+    let error = io::Error::new(io::ErrorKind::InvalidData, message);
+    Err(FileError::new("take as data", path, error))
+}
+
 impl Stamp {
     fn of(meta: &Metadata) -> Self {
         let nanos =

@@ -120,7 +120,7 @@ pub enum Claim {
 const PULSE: usize = 20;
 
 impl Store {
-    fn lease_path(&self, key: &Hash) -> PathBuf {
+    pub(super) fn lease_path(&self, key: &Hash) -> PathBuf {
         let hex = key.to_hex();
         self.root().join("leases").join(&hex[..2]).join(hex)
     }
@@ -192,7 +192,7 @@ pub(super) fn remove_dead(path: &Path, here: &str) -> Result<(), FileError> {
 }
 
 /// Reads a lease: its owner and its pulse.
-fn look(path: &Path) -> Option<(Owner, u64)> {
+pub(super) fn look(path: &Path) -> Option<(Owner, u64)> {
     let text = files::read_text(path).ok()?;
     let (pulse, owner) = text.split_once('\n')?;
     Some((serde_json::from_str(owner.trim()).ok()?, pulse.trim().parse().ok()?))

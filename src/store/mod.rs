@@ -11,6 +11,7 @@
 //! cache/v1/sets/<hash>             the results of a run, keys by node name
 //! cache/v1/pins/<name>             sets of which no result is removed
 //! cache/v1/settled/<fingerprint>   experiments that are done
+//! cache/v1/data/<experiment>       what the data held that a pack left out
 //! cache/v1/stamps                  hashes of user data, by what the file system says of them
 //! cache/v1/quarantine/             what was found damaged
 //! cache/v1/scratch/<host>-*/       working folders of one invocation's nodes; of no value afterwards
@@ -19,6 +20,7 @@
 //! A record is complete or does not exist: objects are written and synced first, the record is renamed into place
 //! last. Everything that touches the disk goes through [`files`].
 
+mod absent;
 #[cfg(test)]
 pub(crate) mod bench;
 pub mod checkpoint;
@@ -30,8 +32,9 @@ pub mod lack;
 pub mod lease;
 pub mod pack;
 pub mod pins;
+pub mod pulse;
 pub mod record;
-mod release;
+pub mod release;
 pub mod rest;
 mod roots;
 pub mod runs;
@@ -123,7 +126,7 @@ impl Store {
 
     /// What is remembered of user data.
     pub fn stamps(&self) -> Stamps {
-        Stamps::open(&self.root.join("stamps"))
+        Stamps::open(&self.root.join("stamps")).with_absent(self.absent())
     }
 
     /// Where an object lies in this very store, whether or not it is there.

@@ -3,6 +3,7 @@
 //! ```text
 //! pack.json                       whose it is, and every other file with its length and hash; sealed, and first
 //! v1/nodes v1/objects v1/sets     as in a store
+//! v1/data/<experiment>            what the data held that are not in it, so that it is planned without them
 //! v1/pins/<experiment>            so that no cleaning takes a part of what was unpacked
 //! reports/<experiment>/…          as they were written
 //! ```
@@ -20,7 +21,7 @@ use super::files::{self, Access, FileError, Incoming};
 use super::hash::{self, Hash, Hasher};
 use super::pins::Pin;
 use super::record::Record;
-use super::{Store, StoreError, sealed};
+use super::{Store, StoreError, absent, sealed};
 
 /// The format of packs written by this program.
 pub const FORMAT: u32 = 1;
@@ -127,6 +128,12 @@ impl Pack {
         self.sources.insert(path.to_owned(), Source::At(from));
     }
 
+    /// Adds what the data held that are left out; paths are from the folder that the pack is unpacked in.
+    pub fn add_absent(&mut self, data: BTreeMap<String, Hash>) {
+        let path = format!("v1/{}/{}", absent::FOLDER, self.manifest.experiment);
+        self.add(&path, absent::to_bytes(data));
+    }
+
     /// Adds the results of an experiment, of each the objects that are wanted. A result without all of its objects is
     /// marked as dropped, so that it counts all the same where the pack is unpacked.
     pub fn add_results(
@@ -154,7 +161,9 @@ impl Pack {
             let has =
                 |file: &super::FileRecord| self.sources.contains_key(&object_path(&file.hash));
             let all = record.outputs.values().flat_map(|output| &output.files).all(has);
-            record.dropped |= !(whole || all);
+            if !record.dropped && !whole && !all {
+                (record.dropped, record.packed) = (true, true);
+            }
             let hex = record.key.to_hex();
             self.add(&format!("v1/nodes/{}/{hex}.json", &hex[..2]), record.to_bytes());
         }

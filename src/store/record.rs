@@ -35,6 +35,9 @@ pub struct Record {
     /// Whether the files of its outputs are gone because it was not to be kept: it counts as a hit all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
+    /// Whether they are gone only because a pack left them out, which holds what reports read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
     /// Scalar results.
     pub metrics: BTreeMap<String, f64>,
     /// Where it came from; never part of the identity.
@@ -53,6 +56,9 @@ pub struct Summary {
     /// Whether the files of its outputs are gone on purpose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
+    /// Whether they are gone only because a pack left them out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
     /// Scalar results.
     pub metrics: BTreeMap<String, f64>,
     /// The kind that computed it.
@@ -125,6 +131,7 @@ impl Record {
             key: self.key,
             outputs: self.outputs.clone(),
             dropped: self.dropped,
+            packed: self.packed,
             metrics: self.metrics.clone(),
             kind: self.kind.clone(),
             provenance: self.provenance.clone(),
@@ -246,6 +253,7 @@ pub(crate) mod tests {
             inputs: BTreeMap::from([("@a".to_owned(), hash::bytes(b"a"))]),
             outputs: BTreeMap::from([("main".to_owned(), ArtifactRecord::new("text", vec![file]))]),
             dropped: false,
+            packed: false,
             metrics: BTreeMap::from([("loss".to_owned(), 0.25)]),
             provenance: Provenance {
                 run: "r".into(),

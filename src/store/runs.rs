@@ -137,13 +137,19 @@ impl Store {
 
     /// Reads the records of past runs, newest first; those that cannot be read are left out.
     pub fn runs(&self) -> Result<Vec<Run>, FileError> {
-        let mut ids = files::folders(&self.root().join("runs"))?;
+        let mut ids = self.run_ids()?;
         ids.reverse();
-        let read = |id: &String| {
-            let bytes = files::read(&self.run_path(id)).ok()?;
-            sealed::from_bytes(&bytes)
-        };
-        Ok(ids.iter().filter_map(read).collect())
+        Ok(ids.iter().filter_map(|id| self.run(id)).collect())
+    }
+
+    /// The names of all runs, oldest first.
+    pub(super) fn run_ids(&self) -> Result<Vec<String>, FileError> {
+        files::folders(&self.root().join("runs"))
+    }
+
+    /// Reads the record of a run; `None` where it cannot be read.
+    pub(super) fn run(&self, id: &str) -> Option<Run> {
+        sealed::from_bytes(&files::read(&self.run_path(id)).ok()?)
     }
 }
 

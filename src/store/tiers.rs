@@ -41,8 +41,13 @@ impl Store {
                 dropped.get_or_insert(found);
             } else if self.holds(&found) {
                 return Ok(Some(found));
-            } else {
-                tier.put_cut_aside(&found);
+            } else if let Some(found) = tier.record_here(key)?.map(|record| record.summary()) {
+                // The index may be older than the record. One that a later version wrote is not computed over.
+                if found.dropped {
+                    dropped.get_or_insert(found);
+                } else {
+                    tier.put_cut_aside(&found);
+                }
             }
         }
         Ok(dropped)
@@ -58,6 +63,14 @@ impl Store {
         }
     }
 
+    /// Whether there is a result whose files are gone on purpose.
+    pub fn is_dropped(&self, key: &Hash) -> bool {
+        self.find(key).is_ok_and(|found| found.is_some_and(|result| result.dropped))
+    }
+
+    /// What the index knows counts, though a later version may have written the record anew since: the line is what this
+    /// version found in the record of that key, and the objects that it names are what their names say. Only where they
+    /// are gone does the record decide.
     fn find_here(&self, key: &Hash) -> Result<Option<Summary>, NewerFormat> {
         let known = self.index().get(key).filter(|_| self.has_record_here(key));
         if known.is_some() {
@@ -206,7 +219,7 @@ pub(super) fn shown(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{commit, everything, flip, key, put, result};
+    use super::super::bench::{self, commit, everything, flip, key, put, result};
     use super::*;
 
     /// A store over another, with the folder that both lie in.
@@ -277,5 +290,19 @@ mod tests {
         let record = put(&own, "a", &["three"]);
         files::remove(&own.object_here(&record.outputs["main"].files[0].hash)).unwrap();
         assert_eq!(own.find(&key("a")).unwrap().unwrap().bytes(), 3, "the one below");
+    }
+
+    #[test]
+    fn a_newer_record_is_never_computed_over_and_hides_no_result_that_is_known() {
+        let (_folder, store) = bench::store();
+        let record = put(&store, "a", &["one"]);
+        let bytes = files::read(&store.record_path(&key("a"))).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let newer = text.replace("\"format\": 2", "\"format\": 9");
+        files::replace(&store.record_path(&key("a")), newer.as_bytes()).unwrap();
+        let store = Store::open(store.cache()).unwrap();
+        assert!(store.find(&key("a")).unwrap().is_some(), "the index knows it, and it is whole");
+        files::remove(&store.object_here(&record.outputs["main"].files[0].hash)).unwrap();
+        assert!(store.find(&key("a")).is_err(), "to compute it would replace the record");
     }
 }

@@ -4,15 +4,16 @@
 //! their objects are there, so that a copy that is cut short leaves whole results, and the next one goes on from them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::files::{self, Access, FileError, Incoming};
 use super::hash::{self, Hash};
-use super::record::{FileRecord, Record, Summary};
-use super::{Store, StoreError};
+use super::record::{FileRecord, Record, Summary, Unreadable};
+use super::tiers::shown;
+use super::{NewerFormat, Store, StoreError};
 
 /// What is to be copied.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Transfer {
     pub results: Vec<Summary>,
     /// How many it has already.
     pub known: usize,
+    /// Records that lie in this store and cannot be read, and why, in words.
+    pub unreadable: Vec<String>,
 }
 
 /// What was copied.
@@ -53,14 +56,18 @@ impl Store {
         to: &Self,
         keys: Option<&BTreeSet<Hash>>,
     ) -> Result<Transfer, StoreError> {
+        let mut transfer = Transfer::default();
         let results: Vec<Summary> = match keys {
-            None => self.scan()?.results.into_iter().map(|found| found.summary).collect(),
+            None => {
+                let survey = self.scan()?;
+                transfer.unreadable = survey.unreadable.iter().filter_map(unreadable).collect();
+                survey.results.into_iter().map(|found| found.summary).collect()
+            }
             Some(keys) => {
                 let found = keys.iter().filter_map(|key| self.find(key).transpose());
                 found.collect::<Result<_, _>>()?
             }
         };
-        let mut transfer = Transfer::default();
         for result in results {
             match to.find(&result.key)? {
                 Some(known) if !known.dropped || result.dropped => transfer.known += 1,
@@ -156,6 +163,20 @@ impl Store {
             Ok(_) | Err(Pour::Read) => Ok(Arrival::Damaged),
             Err(Pour::Write(error)) => Err(error),
         }
+    }
+}
+
+/// Says why a record is left out. One of an earlier format counts as missing wherever it lies.
+fn unreadable((path, why): &(PathBuf, Unreadable)) -> Option<String> {
+    match why {
+        Unreadable::Damaged => {
+            Some(format!("the record {} was left out: it is damaged", shown(path)))
+        }
+        Unreadable::Newer(format) => {
+            let newer = NewerFormat { path: path.clone(), format: *format };
+            Some(format!("the record {} was left out: {newer}", shown(path)))
+        }
+        Unreadable::Older => None,
     }
 }
 

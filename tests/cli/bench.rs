@@ -109,6 +109,11 @@ impl Bench {
         Ended::of(self.command(arguments).output().unwrap())
     }
 
+    /// Runs a command to its end in another folder.
+    pub(crate) fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).current_dir(folder).output().unwrap())
+    }
+
     /// Runs a command to its end that reads a text from its standard input.
     pub(crate) fn run_reading(&self, text: &str, arguments: &[&str]) -> Ended {
         let mut command = self.command(arguments);

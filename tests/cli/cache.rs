@@ -105,6 +105,7 @@ fn a_record_of_a_later_format_is_refused_in_words() {
         let ended = bench.run(command);
         assert_eq!(ended.code, Some(1), "{command:?}: {}", ended.stdout);
         assert!(ended.stderr.contains(words), "{command:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("--repair"), "it cannot help: {}", ended.stderr);
         assert_eq!(fs::read_to_string(&record).unwrap(), later);
     }
 }
@@ -366,8 +367,34 @@ fn what_is_in_a_cache_is_counted_by_experiment_stage_and_age() {
     for expected in ["6 results", "chain/first", "up to a day", "other: other, since "] {
         assert!(text.contains(expected), "{text}");
     }
-    // A cache that is not there is empty, and is not made.
-    let ended = bench.run(&["cache", "stat", "--cache", "nowhere"]);
-    assert!(ended.code == Some(0) && ended.stdout.contains("0 results"), "{}", ended.stdout);
-    assert!(!bench.path("nowhere").exists());
+}
+
+#[test]
+fn a_cache_that_is_named_and_is_not_there_is_a_slip() {
+    let bench = chain();
+    let commands: [&[&str]; 6] = [
+        &["cache", "stat"],
+        &["cache", "verify"],
+        &["cache", "gc"],
+        &["cache", "gc", "x.toml"],
+        &["cache", "push", "lab"],
+        &["log"],
+    ];
+    for command in commands {
+        let ended = bench.run(&[command, &["--cache", "nowhere"]].concat());
+        assert_eq!(ended.code, Some(2), "{command:?} {}", ended.stdout);
+        assert!(ended.stderr.contains("there is no cache in nowhere"), "{}", ended.stderr);
+        assert!(!bench.path("nowhere").exists());
+    }
+    // Where none is named, there may be none yet.
+    fs::remove_dir_all(bench.path("cache/v1")).unwrap();
+    for command in &commands[..3] {
+        assert_eq!(bench.run(command).code, Some(0));
+    }
+    for command in [&["cache", "stat"][..], &["run", "x.toml"]] {
+        let ended = bench.run(&[command, &["--cache", "x.toml"]].concat());
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        let words = ["is no folder", "there is no cache in x.toml"];
+        assert!(words.iter().any(|words| ended.stderr.contains(words)), "{}", ended.stderr);
+    }
 }

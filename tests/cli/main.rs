@@ -21,6 +21,7 @@ mod kills;
 mod layers;
 mod manual;
 mod mistakes;
+mod places;
 mod planning;
 mod reports;
 mod science;

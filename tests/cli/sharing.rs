@@ -121,6 +121,40 @@ fn results_are_pushed_and_pulled_once_and_whole() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_told_when_results_are_copied() {
+    for (change, words) in
+        [("damaged", "it is damaged"), ("newer", "was written by a later version")]
+    {
+        let bench = chain();
+        assert_eq!(bench.counts(&["--cache", "lab"]), (4, 0));
+        let record = crate::bench::files(&bench.path("lab/v1/nodes")).remove(0);
+        if change == "damaged" {
+            flip(&record);
+        } else {
+            let text = fs::read_to_string(&record).unwrap();
+            fs::remove_file(&record).unwrap();
+            fs::write(&record, text.replace("\"format\": 2", "\"format\": 9")).unwrap();
+        }
+        for command in
+            [&["cache", "pull", "lab"][..], &["cache", "push", "other", "--cache", "lab"]]
+        {
+            let ended = bench.run(command);
+            assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+            assert!(ended.stdout.contains(" 3 results"), "{}", ended.stdout);
+            assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        }
+    }
+    // Of an experiment, too.
+    let bench = chain();
+    assert_eq!(bench.counts(&["--cache", "lab"]), (4, 0));
+    flip(&crate::bench::files(&bench.path("lab/v1/nodes")).remove(0));
+    fs::remove_file(bench.path("lab/v1/index")).unwrap();
+    let ended = bench.run(&["cache", "pull", "lab", "x.toml"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("is damaged"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_result_is_exported_and_nothing_is_overwritten_unasked() {
     let bench = chain();
     let export = |more: &[&str]| {
@@ -252,6 +286,25 @@ fn a_pack_is_checked_elsewhere_and_makes_the_same_tables() {
     assert!(bench.objects("cache").len() > 2);
     assert_eq!(pack(&["--all"]).code, Some(0));
     assert!(fs::metadata(bench.path("paper.tar")).unwrap().len() > with_data.len() as u64);
+
+    // Without the data, too.
+    fs::create_dir(there.path("bare")).unwrap();
+    fs::write(there.path("bare.tar"), &first).unwrap();
+    assert_eq!(there.run(&["cache", "verify", "bare.tar"]).code, Some(0));
+    tar(&there, &["-xf", "bare.tar", "-C", "bare"]);
+    assert!(!there.path("bare/data").exists());
+    let bare = ["bare/x.toml", "--cache", "bare"];
+    assert_eq!(table(&there, &bare), table(&bench, &["x.toml"]));
+    let ended = there.run(&[&["run"], &bare[..]].concat());
+    assert_eq!((ended.code, ended.counts()), (Some(0), (0, 5)), "{}", ended.stderr);
+    assert_eq!(there.run(&["cache", "verify", "--cache", "bare"]).code, Some(0));
+    // What has to be computed says what it lacks, and data that are there count as what they are.
+    let anew =
+        there.run(&[&["run"], &bare[..], &["--set", "stages.digits.test_fraction=0.25"]].concat());
+    assert_eq!(anew.code, Some(1), "{}", anew.stderr);
+    assert!(anew.stderr.contains("bare/data/t.csv"), "{}", anew.stderr);
+    there.write("bare/data/t.csv", "1,2,3,4,0\n");
+    assert_eq!(there.run(&[&["table"], &bare[..]].concat()).code, Some(1));
 
     // A bit of a report flips.
     let at = with_data.windows(14).position(|w| w == b"width,accuracy").unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::{as_json, experiments, reached, whose};
 use crate::cli::run::host;
+use crate::cli::workspace::refuse_absent;
 use crate::cli::{CacheArgs, CliError, print, say};
 use crate::spec::quantity::{self, Misread};
 use crate::store::Store;
@@ -59,6 +60,7 @@ fn told(misread: &Misread) -> String {
 
 /// Cleans a cache.
 pub fn gc(args: &GcArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let (store, keep) = reached(&args.files, cache)?;
     let terms = Terms {
         keep,

@@ -134,11 +134,18 @@ fn add_data(pack: &mut Pack, plan: &Plan, root: &Path, add: bool) -> Result<Stri
             }
         }
     }
-    if add || bytes == 0 {
+    if add || plan.data.is_empty() {
         return Ok(String::new());
     }
+    // As it is found from where the pack is unpacked; what lies elsewhere keeps its place.
+    let place =
+        |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+    pack.add_absent(plan.data.iter().map(|(path, hash)| (place(path), *hash)).collect());
     let bytes = words::bytes(bytes);
-    Ok(format!("the data that it reads ({bytes}) are not in it; `--data` packs them too\n"))
+    Ok(format!(
+        "the data that it reads ({bytes}) are not in it, and only what is computed anew needs them; `--data` packs \
+         them too\n"
+    ))
 }
 
 /// Checks a pack without unpacking it.

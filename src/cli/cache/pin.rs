@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Surveyed, here};
+use crate::cli::workspace::refuse_absent;
 use crate::cli::{CacheArgs, CliError, ExperimentArgs, print};
 use crate::spec::suggest;
 use crate::store::pins::{Pin, is_pin_name};
@@ -59,6 +60,7 @@ pub fn pin(args: &PinArgs, cache: &CacheArgs) -> Result<(), CliError> {
 
 /// Lets go of a pin.
 pub fn unpin(args: &UnpinArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let store = here(cache)?;
     let pins = store.pins()?;
     if !pins.contains_key(&args.name) {

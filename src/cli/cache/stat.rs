@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{as_json, experiments, here, whose};
+use crate::cli::workspace::refuse_absent;
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::survey::{Found, Survey};
 use crate::store::{Hash, Store, files};
@@ -63,6 +64,7 @@ const BESIDES: [&str; 6] = ["quarantine", "checkpoints", "scratch", "runs", "set
 
 /// Shows what is in a cache.
 pub fn stat(args: &StatArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let store = here(cache)?;
     let stat = look(&store)?;
     print(&if args.json { as_json(&stat) } else { describe(&stat) })

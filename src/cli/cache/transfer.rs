@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{as_json, reached};
-use crate::cli::workspace::existing;
+use crate::cli::workspace::{existing, refuse_absent};
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::{Hash, Store};
 use crate::ui::meter::Meter;
@@ -27,25 +27,27 @@ pub struct TransferArgs {
 
 /// Copies results to another cache.
 pub fn push(args: &TransferArgs, cache: &CacheArgs) -> Result<(), CliError> {
+    refuse_absent(cache)?;
     let (own, keys) = reached(&args.files, cache)?;
-    copy((&own, &Store::open(&args.path)?), keys, args, "pushed")
+    let other = cache.opened.note(Store::open(&args.path)?);
+    copy((&own, &other), keys, (args, cache), "pushed")
 }
 
 /// Copies results from another cache.
 pub fn pull(args: &TransferArgs, cache: &CacheArgs) -> Result<(), CliError> {
-    let other = existing(&args.path)?;
+    let other = existing(&args.path, cache)?;
     // What the experiments reach is found with the results that are to come.
     let mut both = cache.clone();
     both.cache_from.push(args.path.clone());
     let (over_all, keys) = reached(&args.files, &both)?;
-    let own = Store::open(over_all.cache())?;
-    copy((&other, &own), keys, args, "pulled")
+    let own = cache.opened.note(Store::open(over_all.cache())?);
+    copy((&other, &own), keys, (args, cache), "pulled")
 }
 
 fn copy(
     (from, to): (&Store, &Store),
     keys: BTreeSet<Hash>,
-    args: &TransferArgs,
+    (args, cache): (&TransferArgs, &CacheArgs),
     done: &str,
 ) -> Result<(), CliError> {
     if from.root() == to.root() {
@@ -58,7 +60,9 @@ fn copy(
     let copied = from.copy_to(to, &transfer, &|bytes| meter.advance(bytes))?;
     drop(meter);
     if args.json {
-        print(&as_json(&json!({ "copied": copied, "known": transfer.known })))?;
+        print(&as_json(&json!({
+            "copied": copied, "known": transfer.known, "unreadable": transfer.unreadable,
+        })))?;
     } else {
         let known = match transfer.known {
             0 => String::new(),
@@ -73,16 +77,19 @@ fn copy(
             to.cache().display(),
         ))?;
     }
-    if copied.left_out.is_empty() {
+    let mut wrong: Vec<String> =
+        copied.left_out.iter().map(|(node, why)| left_out(node, why)).collect();
+    wrong.extend(transfer.unreadable);
+    // A record that was named and that is damaged has been met on the way.
+    wrong.extend(cache.opened.notices().lines().map(str::to_owned));
+    if wrong.is_empty() {
         return Ok(());
     }
-    let mut text = String::new();
-    for (node, why) in &copied.left_out {
-        text += &format!("`{node}` was left out: {why}\n");
-    }
     let of = from.cache().display();
-    text += &format!(
-        "  hint: `wavecrest cache verify --repair --cache {of}` puts aside what is damaged"
-    );
-    Err(CliError::Failed(text))
+    let hint = format!("`wavecrest cache verify --cache {of}` says what can be done about it");
+    Err(CliError::Failed(format!("{}\n  hint: {hint}", wrong.join("\n"))))
+}
+
+fn left_out(node: &str, why: &str) -> String {
+    format!("`{node}` was left out: {why}")
 }

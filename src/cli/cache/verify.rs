@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{as_json, here, pack};
+use crate::cli::workspace::refuse_absent;
 use crate::cli::{CacheArgs, CliError, print};
 use crate::store::Store;
 use crate::store::verify::{Problem, Verified, What};
@@ -30,6 +31,7 @@ pub fn verify(args: &VerifyArgs, cache: &CacheArgs) -> Result<(), CliError> {
     if let Some(archive) = &args.archive {
         return pack::verify(archive, args.json);
     }
+    refuse_absent(cache)?;
     let store = here(cache)?;
     let survey = store.scan()?;
     let meter = Meter::new("verifying", survey.bytes());
@@ -55,12 +57,13 @@ pub fn verify(args: &VerifyArgs, cache: &CacheArgs) -> Result<(), CliError> {
         }
     }
     text += &format!("{} in {}", words::count(left.len(), "problem"), store.cache().display());
-    text += if args.repair {
-        "\n  hint: what a later version wrote can be verified with that version only"
-    } else {
-        "\n  hint: `wavecrest cache verify --repair` puts aside what is damaged; what is then lacking is computed \
-         again by the run that needs it"
-    };
+    if !args.repair && left.iter().any(|problem| problem.what != What::Newer) {
+        text += "\n  hint: `wavecrest cache verify --repair` puts aside what is damaged; what is then lacking is computed \
+                 again by the run that needs it";
+    }
+    if left.iter().any(|problem| problem.what == What::Newer) {
+        text += "\n  hint: what a later version wrote can be verified with that version only";
+    }
     Err(CliError::Failed(text))
 }
 
