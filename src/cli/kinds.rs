@@ -41,7 +41,7 @@ fn page(kind: &Kind) -> String {
     let equal = match kind.determinism {
         Determinism::Bit => "the same bits on every machine",
         Determinism::Machine => "the same bits on one machine, within rounding elsewhere",
-        Determinism::External => "as the program that it runs",
+        Determinism::External => "whatever the program that it runs makes of the same inputs",
     };
     text += &format!("\nTwo runs give {equal}.\n");
     let (inputs, parameters): (Vec<Field>, Vec<Field>) =
