@@ -36,11 +36,7 @@ impl fmt::Display for CliError {
 
 impl From<FileError> for CliError {
     fn from(error: FileError) -> Self {
-        let hint = if error.is_disk_full() {
-            "\n  hint: free some space; what is computed already is safe"
-        } else {
-            ""
-        };
+        let hint = error.hint().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
         Self::Failed(format!("{error}{hint}"))
     }
 }

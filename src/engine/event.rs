@@ -57,7 +57,14 @@ pub enum Event {
     },
     /// Nodes, at least one, are left out: one that they depend on has no result, or the run winds down.
     Skipped(Vec<NodeId>),
-    /// Something was found damaged, or is computed again for it.
+    /// A node that was done is computed again, for its result is damaged or gone.
+    Again {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        words: String,
+    },
+    /// Something was found that the user is to know.
     Notice(String),
     /// The user asked to stop; running nodes are being ended.
     Interrupting,

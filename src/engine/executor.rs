@@ -21,7 +21,7 @@ use super::failure::{Failure, FailureKind};
 use super::graph::NodeId;
 use super::kind::Registry;
 use super::message::{FromWorker, PROTOCOL, ToWorker, receive, send};
-use crate::store::files;
+use crate::store::files::{self, FileError};
 
 /// What comes back from a running job.
 #[derive(Debug)]
@@ -201,7 +201,13 @@ impl Executor for Processes {
 }
 
 fn not_started(error: &io::Error) -> Failure {
-    Failure::new(FailureKind::Resource, format!("cannot start a worker: {error}"))
+    let failure = Failure::new(FailureKind::Resource, format!("cannot start a worker: {error}"));
+    let of_file = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
+    let too_many = files::are_too_many_open(error).then_some(files::TOO_MANY_OPEN);
+    match of_file.and_then(FileError::hint).or(too_many) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 /// Finds a worker that waits with that environment and is alive.

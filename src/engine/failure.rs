@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::retry::Policy;
 use crate::spec::quantity::{duration_text, duration_words};
-use crate::store::Hash;
+use crate::store::{Hash, files};
 
 /// What sort of thing went wrong; it decides what the user is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +170,8 @@ enum Trouble {
     Full,
     /// There is no memory left.
     Memory,
+    /// Too many files are open.
+    Files,
     /// A device or a server did not answer as it should.
     NoAnswer,
 }
@@ -183,6 +185,7 @@ impl Trouble {
             Self::Memory => {
                 failure.for_lack_of(Shortage::Memory).hint("end what else runs on this machine")
             }
+            Self::Files => failure.hint(files::TOO_MANY_OPEN),
             Self::NoAnswer => Failure { transient: true, ..failure }
                 .hint("look at the disk or the network; the same command goes on from here"),
         }
@@ -195,6 +198,7 @@ fn trouble(error: &io::Error) -> Option<Trouble> {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Trouble::Full),
         io::ErrorKind::OutOfMemory => Some(Trouble::Memory),
+        _ if files::are_too_many_open(error) => Some(Trouble::Files),
         io::ErrorKind::TimedOut
         | io::ErrorKind::WouldBlock
         | io::ErrorKind::ResourceBusy
@@ -227,6 +231,14 @@ impl std::error::Error for Failure {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_defect_and_have_a_remedy() {
+        const EMFILE: i32 = 24;
+        let failure = Failure::from_error(io::Error::from_raw_os_error(EMFILE).into());
+        assert_eq!(failure.kind, FailureKind::Resource);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("ulimit -n")));
+    }
 
     #[test]
     fn a_timeout_says_how_long_and_what_was_written() {

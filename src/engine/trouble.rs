@@ -60,11 +60,17 @@ impl Walk<'_> {
             *self.again.entry(dependency).or_default() += 1;
             let lost = self.results.records[dependency.index()].take();
             // One that this run computed is counted as computed.
-            if lost.is_some_and(|result| result.provenance.run != self.options.run) {
+            if lost.as_ref().is_some_and(|result| result.provenance.run != self.options.run) {
                 self.results.cached -= 1;
             }
             let name = &self.graph.node(dependency).name;
-            (self.watcher)(&Event::Notice(format!("`{name}` is computed again")));
+            let why = match lost {
+                Some(result) if result.packed => ": the pack that it came with left out its files",
+                Some(result) if result.dropped => ": its files were not kept, and are needed",
+                _ => "",
+            };
+            let words = format!("`{name}` is computed again{why}");
+            (self.watcher)(&Event::Again { node: dependency, words });
             open.push(dependency);
         }
         self.resolve(open);

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{self, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -43,10 +44,33 @@ impl FileError {
         )
     }
 
+    /// What can be done about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        if self.is_disk_full() {
+            return Some("free some space; what is computed already is safe");
+        }
+        if self.is_refused() {
+            return Some(
+                "this user cannot do that there: ask the folder's owner, or work on another cache with --cache",
+            );
+        }
+        are_too_many_open(&self.source).then_some(TOO_MANY_OPEN)
+    }
+
     /// Whether there is nothing at the path.
     pub fn is_absent(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+}
+
+/// What helps where too many files are open.
+pub const TOO_MANY_OPEN: &str =
+    "`ulimit -n 4096` lets more files be open, and `-j` has fewer nodes run at a time";
+
+/// Whether this process, or the whole machine, has as many files open as it may.
+pub fn are_too_many_open(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
 /// What a file's system says of it without reading it: while this stays as it was, so do the contents.

@@ -190,7 +190,8 @@ impl Store {
         };
         let wrong = index.damaged() + results.iter().filter(differs).count();
         if wrong > 0 {
-            let words = format!("the index is damaged in {wrong} lines");
+            let lines = if wrong == 1 { "line" } else { "lines" };
+            let words = format!("the index is damaged in {wrong} {lines}");
             problems.push(Problem { what: What::Index, path, words });
         }
         let path = self.root().join("stamps");

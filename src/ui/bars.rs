@@ -98,6 +98,10 @@ impl Display for Bars<'_> {
                 self.end(*node, &line);
             }
             Event::Skipped(nodes) => self.total.inc(nodes.len() as u64),
+            Event::Again { words, .. } => {
+                self.total.set_position(self.total.position().saturating_sub(1));
+                drop(self.screen.println(words));
+            }
             Event::Notice(words) => drop(self.screen.println(words)),
             Event::Retrying { node, words } => {
                 if let Some((bar, _)) = self.running.remove(node) {

@@ -52,6 +52,10 @@ impl Display for Lines<'_> {
                 };
                 self.say("skipped ", nodes[0], &more);
             }
+            Event::Again { words, .. } => {
+                self.ended = self.ended.saturating_sub(1);
+                drop(writeln!(io::stderr(), "{words}"));
+            }
             Event::Notice(words) | Event::Retrying { words, .. } => {
                 drop(writeln!(io::stderr(), "{words}"));
             }

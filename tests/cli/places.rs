@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, flip};
 
 /// A program that reads a file of the user's.
 const READS: &str = r#"
@@ -57,4 +57,24 @@ fn data_are_plain_files() {
     // Named by itself, too.
     bench.write("x.toml", &READS.replace("[\"data\"]", "[\"data/odd\"]"));
     refused();
+}
+
+#[test]
+fn what_cannot_be_done_to_a_cache_that_cannot_be_written_says_what_helps() {
+    let bench = Bench::new(READS);
+    bench.write("data/f", "x");
+    assert_eq!(bench.counts(&[]), (1, 0));
+    for object in bench.objects("cache") {
+        flip(&object);
+    }
+    let commands: [&[&str]; 3] = [
+        &["cache", "pin", "x.toml"],
+        &["cache", "gc", "--keep-runs", "0", "--margin", "0", "--yes"],
+        &["cache", "verify", "--repair"],
+    ];
+    for command in commands {
+        let Some(ended) = bench.run_beside("cache", command) else { return };
+        assert_eq!(ended.code, Some(1), "{command:?} {}", ended.stdout);
+        assert!(ended.stderr.contains("hint: this user cannot do that"), "{}", ended.stderr);
+    }
 }

@@ -97,6 +97,8 @@ fn results_are_pushed_and_pulled_once_and_whole() {
     assert!(ended.stdout.starts_with("pushed 4 results (4 objects, "), "{}", ended.stdout);
     assert!(bench.run(&["cache", "push", "lab"]).stdout.contains("; 4 were there already"));
     assert_eq!(bench.run(&["cache", "verify", "--cache", "lab"]).code, Some(0));
+    let stat = bench.run(&["cache", "stat", "--cache", "lab"]).stdout;
+    assert!(stat.contains("(run not known here)/first"), "{stat}");
     assert_eq!(bench.counts(&["--cache", "lab"]), (0, 4));
     // Of two experiments one is pulled, with what it reaches.
     let one = bench.read("x.toml").replace("[\"one\", \"two\"]", "[\"one\"]");

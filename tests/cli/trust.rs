@@ -75,6 +75,7 @@ fn damage_is_met_put_aside_and_mended() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("was damaged"), "{}", ended.stderr);
     assert!(ended.stderr.contains("`second` is computed again"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("[3/3] computed third"), "{}", ended.stderr);
     assert_eq!(computed(&bench), ["second", "third"]);
     assert_eq!(fs::read_to_string(&damaged).unwrap(), "first\nsecond\n");
     assert_eq!(fs::read_dir(bench.path("cache/v1/quarantine")).unwrap().count(), 1);
@@ -98,7 +99,10 @@ fn what_is_not_kept_goes_counts_as_a_hit_and_comes_back_when_needed() {
     assert_eq!(bench.counts(&[]), (0, 3));
     assert_eq!(computed(&bench), [] as [&str; 0]);
     turn(&bench, 2);
-    assert_eq!(bench.counts(&[]), (2, 1));
+    let ended = bench.run(&["run", "x.toml"]);
+    assert_eq!((ended.code, ended.counts()), (Some(0), (2, 1)), "{}", ended.stderr);
+    assert!(ended.stderr.contains("computed again: its files were not kept, and are needed"));
+    assert!(ended.stderr.contains("[3/3] computed third"), "{}", ended.stderr);
     assert_eq!(computed(&bench), ["second", "third"]);
     assert!(!gone.exists());
 }

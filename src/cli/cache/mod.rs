@@ -113,10 +113,14 @@ fn experiments(store: &Store) -> Result<BTreeMap<String, String>, CliError> {
     Ok(store.runs()?.into_iter().map(|run| (run.id, run.experiment)).collect())
 }
 
-/// Whose result it is, as `experiment/stage`.
+/// Whose result it is, as `experiment/stage`; the run that made it may have been elsewhere, or be long forgotten.
 fn whose(summary: &Summary, experiments: &BTreeMap<String, String>) -> String {
     let experiment = experiments.get(&summary.provenance.run);
-    format!("{}/{}", experiment.map_or("?", String::as_str), summary.provenance.stage())
+    format!(
+        "{}/{}",
+        experiment.map_or("(run not known here)", String::as_str),
+        summary.provenance.stage()
+    )
 }
 
 /// Data as JSON.
