@@ -79,6 +79,11 @@ impl Builder<'_> {
         let target = self.stage(pending)?;
         let (own, other) = (&self.sweeps[pending.stage], &self.sweeps[target]);
         let axes = other.axes.iter().map(|axis| axis.name.as_str());
+        if over.is_empty() {
+            let hint =
+                "name the axes to gather along; `\"@stage\"` takes the instance at the same place";
+            return refusal("`over` names no axis".to_owned(), Some(hint.to_owned()));
+        }
         for (axis, origin) in over {
             if !axes.clone().any(|name| name == axis) {
                 let stage = &self.experiment.stages[target].name;

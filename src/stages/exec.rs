@@ -127,6 +127,14 @@ impl Stage for Exec {
                 broken.push(Violation::new("command", rule));
             }
         }
+        if self.command.iter().chain(self.environment.values()).any(|word| word.0.contains('\0')) {
+            broken
+                .push(Violation::new("command", "and `environment` cannot hold the character NUL"));
+        }
+        for name in self.environment.keys().filter(|name| !is_variable(name)) {
+            let rule = format!("must name variables, without `=` and not empty: `{name}`");
+            broken.push(Violation::new("environment", rule));
+        }
         for file in &self.files {
             let path = Path::new(file.written());
             if path.is_absolute() || path.components().any(|c| c.as_os_str() == "..") {
@@ -229,6 +237,11 @@ impl Exec {
             doze(&child);
         }
     }
+}
+
+/// Whether a text may name a variable of the environment.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
 }
 
 /// The failure of a program: its own, unless somebody else ended it.
