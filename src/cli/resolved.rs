@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{CliError, ExperimentArgs, print};
+use crate::engine::parameter::SEED;
 use crate::spec::experiment::layered;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostics, Sources, Value, ValueKind};
@@ -93,6 +94,8 @@ impl Listing<'_> {
             let Some(json) = field.schema.get("default").filter(|json| !json.is_null()) else {
                 continue;
             };
+            // Serialized, a seed is an object; written, it is a number.
+            let json = json.get(SEED).unwrap_or(json);
             self.lines.push(Line {
                 table: table.to_vec(),
                 key: field.name,

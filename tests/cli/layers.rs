@@ -40,7 +40,8 @@ fn layers_lie_over_each_other_in_their_order() {
         &format!(
             "extends = ['low/base.toml', 'other.toml']\n[experiment]\nname = 'top'\n\
              [defaults.exec]\nretries = 5\n[stages.s]\ntimeout = '3h'\n[stages.t]\n{}\
-             [profiles.smoke.stages.s]\nkeep = false\n",
+             [profiles.smoke.stages.s]\nkeep = false\n\
+             [stages.n]\nkind = 'encoder.random'\nwidth = 4\n",
             says("top")
         ),
     );
@@ -69,7 +70,10 @@ fn layers_lie_over_each_other_in_their_order() {
         lines.filter(|line| !line.is_empty()).collect()
     };
     assert_eq!(values(&again.stdout), values(&printed.stdout), "{}", again.stderr);
-    assert_eq!(bench.counts(&[]), (2, 0));
+    let checked = bench.run_reading(&printed.stdout, &["check", "-"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    assert_eq!(value(&bench, "stages.n.seed", &[]).0, Json::from(0));
+    assert_eq!(bench.counts(&[]), (3, 0));
 }
 
 #[test]
