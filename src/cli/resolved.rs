@@ -72,7 +72,7 @@ impl Listing<'_> {
             }
             return;
         }
-        let json = to_json(&entry.value);
+        let json = entry.value.kind.to_json();
         self.lines.push(Line {
             table: table.to_vec(),
             key: entry.key.clone(),
@@ -138,19 +138,6 @@ fn key(name: &str) -> String {
 /// A string on one line, which JSON writes as TOML does, but for one character.
 fn quoted(text: &str) -> String {
     Json::from(text).to_string().replace('\u{7f}', "\\u007F")
-}
-
-fn to_json(value: &Value) -> Json {
-    match &value.kind {
-        ValueKind::Bool(flag) => (*flag).into(),
-        ValueKind::Int(number) => (*number).into(),
-        ValueKind::Float(number) => (*number).into(),
-        ValueKind::Text(text) => text.as_str().into(),
-        ValueKind::List(items) => items.iter().map(to_json).collect(),
-        ValueKind::Table(entries) => {
-            entries.iter().map(|entry| (entry.key.clone(), to_json(&entry.value))).collect()
-        }
-    }
 }
 
 /// A value on one line of TOML; `null` is nothing that TOML has, and stands in no experiment.

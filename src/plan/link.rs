@@ -12,7 +12,7 @@ use crate::engine::inputs::{AT, GATHER, OVER};
 use crate::engine::parameter::INPUT;
 use crate::engine::stage::Outputs;
 use crate::spec::axes::Point;
-use crate::spec::{Diagnostic, Diagnostics, Origin, ValueKind, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Origin, suggest};
 
 /// An edge to be checked, and linked.
 pub(super) struct Pending<'a> {
@@ -179,7 +179,7 @@ fn member(pending: &Pending<'_>, from: NodeId, output: String, at: &[(&str, &Poi
     let (stage, rest) = text.split_once('.').unwrap_or((text, ""));
     let named = if rest.is_empty() { String::new() } else { format!(".{rest}") };
     let edge = format!("{stage}[{}]{named}", place.join(","));
-    let at = at.iter().map(|(axis, point)| ((*axis).to_owned(), shown(point))).collect();
+    let at = at.iter().map(|(axis, point)| ((*axis).to_owned(), point.shown().to_json())).collect();
     Gathered { from, link: Link { edge, output }, at }
 }
 
@@ -199,17 +199,6 @@ fn replace(json: &mut Json, stage: &str, over: &[&str], members: &[Json]) {
         Json::Object(map) => map.values_mut().for_each(|v| replace(v, stage, over, members)),
         Json::Array(items) => items.iter_mut().for_each(|v| replace(v, stage, over, members)),
         _ => (),
-    }
-}
-
-/// A point as results show it.
-fn shown(point: &Point) -> Json {
-    match point.shown() {
-        ValueKind::Bool(flag) => (*flag).into(),
-        ValueKind::Int(number) => (*number).into(),
-        ValueKind::Float(number) => (*number).into(),
-        ValueKind::Text(text) => text.as_str().into(),
-        ValueKind::List(_) | ValueKind::Table(_) => point.label.as_str().into(),
     }
 }
 

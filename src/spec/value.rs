@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
@@ -34,6 +35,22 @@ pub enum ValueKind {
     List(Vec<Value>),
     /// A table, in the order written.
     Table(Vec<Entry>),
+}
+
+impl ValueKind {
+    /// The same value without its places.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Bool(flag) => (*flag).into(),
+            Self::Int(number) => (*number).into(),
+            Self::Float(number) => (*number).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::List(items) => items.iter().map(|item| item.kind.to_json()).collect(),
+            Self::Table(entries) => {
+                entries.iter().map(|e| (e.key.clone(), e.value.kind.to_json())).collect()
+            }
+        }
+    }
 }
 
 /// One `key = value` of a table.
