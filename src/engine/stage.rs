@@ -63,17 +63,47 @@ impl Determinism {
 /// A rule that a parameter breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The parameter.
-    pub field: &'static str,
+    /// The parameter, or what lies in it: `epochs`, `method.newton_mr.alpha`.
+    pub field: String,
+    /// What within that is to blame; all of it where absent.
+    pub part: Option<Part>,
     /// What must hold, as in `must be at least 1`.
     pub rule: String,
 }
 
+/// What within a parameter is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An item of a list.
+    Item(usize),
+    /// A key of a table.
+    Key(String),
+    /// The value of a key of a table.
+    Value(String),
+}
+
 impl Violation {
     /// Names the parameter and what must hold.
-    pub fn new(field: &'static str, rule: impl Into<String>) -> Self {
-        Self { field, rule: rule.into() }
+    pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self { field: field.into(), part: None, rule: rule.into() }
     }
+
+    /// Names what within the parameter is to blame.
+    #[must_use]
+    pub fn at(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+}
+
+/// Blames the first item of a list for which something does not hold.
+pub fn each<T>(
+    field: &'static str,
+    items: &[T],
+    holds: impl Fn(&T) -> bool,
+    rule: &str,
+) -> Option<Violation> {
+    let first = items.iter().position(|item| !holds(item))?;
+    Some(Violation::new(field, rule).at(Part::Item(first)))
 }
 
 /// Collects the rules that do not hold: `(field, holds, rule)`.

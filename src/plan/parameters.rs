@@ -10,6 +10,7 @@ use super::python::local_imports;
 use crate::engine::inputs::OVER;
 use crate::engine::kind::{AnyStage, Field, Kind};
 use crate::engine::parameter::{IMPORTS, NAME, PATH, SEED, Seed};
+use crate::engine::stage::{Part, Violation};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
@@ -139,9 +140,29 @@ fn report_violations(
     found: &mut Vec<Diagnostic>,
 ) {
     for violation in parsed.check() {
-        let origin = table.get(violation.field).map_or(stage.origin, |value| value.origin);
+        let origin = blamed(table, &violation).unwrap_or(stage.origin);
         found.push(Diagnostic::at(origin, format!("`{}` {}", violation.field, violation.rule)));
     }
+}
+
+/// Where that is written which a violation is about, or what holds it; none where all of it is left at its default.
+fn blamed(table: &Value, violation: &Violation) -> Option<Origin> {
+    let mut steps = violation.field.split('.').peekable();
+    let mut value = table.get(steps.next()?)?;
+    while let Some(inner) = steps.peek().and_then(|step| value.get(step)) {
+        value = inner;
+        steps.next();
+    }
+    let part = violation.part.as_ref().filter(|_| steps.peek().is_none());
+    let origin = match (part, &value.kind) {
+        (Some(Part::Item(index)), ValueKind::List(items)) => items.get(*index).map(|i| i.origin),
+        (Some(Part::Value(key)), _) => value.get(key).map(|value| value.origin),
+        (Some(Part::Key(key)), ValueKind::Table(entries)) => {
+            entries.iter().find(|entry| entry.key == *key).map(|entry| entry.key_origin)
+        }
+        _ => None,
+    };
+    Some(origin.unwrap_or(value.origin))
 }
 
 fn first_sentence(text: &str) -> String {

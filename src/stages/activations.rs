@@ -13,7 +13,7 @@ use crate::artifacts::images::AnyImages;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Part, Stage, Violation};
 use crate::nn::features::extract;
 use crate::nn::resnet::TAPS;
 
@@ -51,16 +51,18 @@ impl Stage for LayerActivations {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let known = self.layers.iter().all(|layer| TAPS.contains(&layer.as_str()));
-        let mut sorted = self.layers.clone();
-        sorted.sort();
-        sorted.dedup();
         let mut broken = Vec::new();
-        if self.layers.is_empty() || !known {
-            let rule = format!("must hold names among {}", TAPS.join(", "));
+        let rule = format!("must hold names among {}", TAPS.join(", "));
+        for (index, layer) in self.layers.iter().enumerate() {
+            let at = Part::Item(index);
+            if !TAPS.contains(&layer.as_str()) {
+                broken.push(Violation::new("layers", rule.as_str()).at(at));
+            } else if self.layers[..index].contains(layer) {
+                broken.push(Violation::new("layers", "must not name a layer twice").at(at));
+            }
+        }
+        if self.layers.is_empty() {
             broken.push(Violation::new("layers", rule));
-        } else if sorted.len() < self.layers.len() {
-            broken.push(Violation::new("layers", "must not name a layer twice"));
         }
         broken
     }

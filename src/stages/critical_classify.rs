@@ -11,7 +11,7 @@ use crate::artifacts::tensors::Tensors;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, each, violations};
 use crate::landscape::flatness::{
     Flatness, FlatnessOptions, GradientFlatness, is_approximately_flat, measure,
 };
@@ -94,14 +94,16 @@ impl Stage for CriticalClassify {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let cutoffs = !self.cutoffs.is_empty() && self.cutoffs.iter().all(|c| *c >= 0.0);
-        violations([
+        let rule = "must hold at least one number, each at least 0";
+        let mut broken = violations([
             ("critical_below", self.critical_below > 0.0, "must be above 0"),
-            ("cutoffs", cutoffs, "must hold at least one number, each at least 0"),
+            ("cutoffs", !self.cutoffs.is_empty(), rule),
             ("rtol", self.rtol > 0.0, "must be above 0"),
             ("norm_limit", self.norm_limit > 0.0, "must be above 0"),
             ("condition_limit", self.condition_limit > 1.0, "must be above 1"),
-        ])
+        ]);
+        broken.extend(each("cutoffs", &self.cutoffs, |cutoff| *cutoff >= 0.0, rule));
+        broken
     }
 
     fn outputs(&self) -> Outputs {

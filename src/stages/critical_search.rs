@@ -184,33 +184,37 @@ fn is_share(value: f64) -> bool {
     value > 0.0 && value < 1.0
 }
 
+const SHARE: &str = "must be above 0 and below 1";
+
 impl NewtonMr {
     fn check(self) -> Vec<Violation> {
-        let field = "method";
         let alpha = self.alpha > 0.0 && self.alpha <= 1.0;
         let pure = (0.0..1.0).contains(&self.pure_rho);
         violations([
-            (field, alpha, "needs `alpha` above 0 and at most 1"),
-            (field, is_share(self.beta), "needs `beta` above 0 and below 1"),
-            (field, is_share(self.rho), "needs `rho` above 0 and below 1"),
-            (field, pure, "needs `pure_rho` of at least 0 and below 1"),
-            (field, self.rtol > 0.0, "needs `rtol` above 0"),
-            (field, self.inner_iterations != Some(0), "needs `inner_iterations` of at least 1"),
-            (field, self.norm_limit > 0.0, "needs `norm_limit` above 0"),
-            (field, self.condition_limit > 1.0, "needs `condition_limit` above 1"),
+            ("method.newton_mr.alpha", alpha, "must be above 0 and at most 1"),
+            ("method.newton_mr.beta", is_share(self.beta), SHARE),
+            ("method.newton_mr.rho", is_share(self.rho), SHARE),
+            ("method.newton_mr.pure_rho", pure, "must be at least 0 and below 1"),
+            ("method.newton_mr.rtol", self.rtol > 0.0, "must be above 0"),
+            (
+                "method.newton_mr.inner_iterations",
+                self.inner_iterations != Some(0),
+                "must be at least 1",
+            ),
+            ("method.newton_mr.norm_limit", self.norm_limit > 0.0, "must be above 0"),
+            ("method.newton_mr.condition_limit", self.condition_limit > 1.0, "must be above 1"),
         ])
     }
 }
 
 impl GradientNorm {
     fn check(self) -> Vec<Violation> {
-        let field = "method";
         let alpha = self.alpha > 0.0 && self.alpha.is_finite();
         violations([
-            (field, alpha, "needs a finite `alpha` above 0"),
-            (field, is_share(self.beta), "needs `beta` above 0 and below 1"),
-            (field, is_share(self.rho), "needs `rho` above 0 and below 1"),
-            (field, is_share(self.gamma), "needs `gamma` above 0 and below 1"),
+            ("method.gradient_norm.alpha", alpha, "must be finite and above 0"),
+            ("method.gradient_norm.beta", is_share(self.beta), SHARE),
+            ("method.gradient_norm.rho", is_share(self.rho), SHARE),
+            ("method.gradient_norm.gamma", is_share(self.gamma), SHARE),
         ])
     }
 }

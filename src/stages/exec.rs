@@ -22,7 +22,9 @@ use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::inputs::Inputs;
 use crate::engine::machine::SLOT_VARIABLES;
 use crate::engine::parameter::NamedPath;
-use crate::engine::stage::{AnyArtifact, Artifact, Determinism, Files, Outputs, Stage, Violation};
+use crate::engine::stage::{
+    AnyArtifact, Artifact, Determinism, Files, Outputs, Part, Stage, Violation, each,
+};
 use crate::stages::shared::word::Word;
 use crate::store::files;
 
@@ -119,27 +121,28 @@ impl Stage for Exec {
         ] {
             for name in names.into_iter().filter(|name| !is_output_name(name)) {
                 let rule = format!("must have names of letters, digits, `_` and `-`, not `{name}`");
-                broken.push(Violation::new(field, rule));
+                broken.push(Violation::new(field, rule).at(Part::Key(name.clone())));
             }
         }
-        for Word(word) in &self.command {
+        for (index, Word(word)) in self.command.iter().enumerate() {
             if let Err(rule) = fill(word, &|hole| self.knows(hole).then(PathBuf::new)) {
-                broken.push(Violation::new("command", rule));
+                broken.push(Violation::new("command", rule).at(Part::Item(index)));
             }
         }
-        if self.command.iter().chain(self.environment.values()).any(|word| word.0.contains('\0')) {
-            broken
-                .push(Violation::new("command", "and `environment` cannot hold the character NUL"));
+        let no_nul = "cannot hold the character NUL";
+        broken.extend(each("command", &self.command, |word| !word.0.contains('\0'), no_nul));
+        for (name, _) in self.environment.iter().filter(|(_, word)| word.0.contains('\0')) {
+            broken.push(Violation::new("environment", no_nul).at(Part::Value(name.clone())));
         }
         for name in self.environment.keys().filter(|name| !is_variable(name)) {
             let rule = format!("must name variables, without `=` and not empty: `{name}`");
-            broken.push(Violation::new("environment", rule));
+            broken.push(Violation::new("environment", rule).at(Part::Key(name.clone())));
         }
-        for file in &self.files {
+        for (index, file) in self.files.iter().enumerate() {
             let path = Path::new(file.written());
             if path.is_absolute() || path.components().any(|c| c.as_os_str() == "..") {
                 let rule = format!("must lie below the experiment file: {}", file.written());
-                broken.push(Violation::new("files", rule));
+                broken.push(Violation::new("files", rule).at(Part::Item(index)));
             }
         }
         broken

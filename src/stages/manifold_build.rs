@@ -102,9 +102,9 @@ impl Stage for ManifoldBuild {
             Variation::Classes(_) => 0,
             Variation::Translation(Translation { max_shift }) => max_shift,
         };
-        let shift_rule = format!("needs a `max_shift` of at most the canvas's side, {canvas}");
+        let shift_rule = format!("must be at most the canvas's side, {canvas}");
         violations([
-            ("variation", shift <= canvas, shift_rule.as_str()),
+            ("variation.translation.max_shift", shift <= canvas, shift_rule.as_str()),
             ("manifolds", self.manifolds >= 2, "must be at least 2"),
             ("points", self.points >= 1, "must be at least 1"),
             (

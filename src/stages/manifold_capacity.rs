@@ -243,18 +243,29 @@ impl ManifoldCapacity {
 
 impl LowRankCorrection {
     fn check(self) -> Vec<Violation> {
-        let field = "center_correction";
         let tolerance = self.gradient_tolerance >= 0.0 && self.gradient_tolerance.is_finite();
         violations([
-            (field, (1..=10_000).contains(&self.reps), "needs `reps` from 1 to 10000"),
-            (field, self.k.is_none_or(|k| k <= 10_000), "needs `k` of at most 10000"),
-            (field, self.k_min <= 1000, "needs `k_min` of at most 1000"),
             (
-                field,
-                (1..=1_000_000).contains(&self.max_iterations),
-                "needs `max_iterations` from 1 to 1000000",
+                "center_correction.low_rank.reps",
+                (1..=10_000).contains(&self.reps),
+                "must be from 1 to 10000",
             ),
-            (field, tolerance, "needs a finite `gradient_tolerance` of at least 0"),
+            (
+                "center_correction.low_rank.k",
+                self.k.is_none_or(|k| k <= 10_000),
+                "must be at most 10000",
+            ),
+            ("center_correction.low_rank.k_min", self.k_min <= 1000, "must be at most 1000"),
+            (
+                "center_correction.low_rank.max_iterations",
+                (1..=1_000_000).contains(&self.max_iterations),
+                "must be from 1 to 1000000",
+            ),
+            (
+                "center_correction.low_rank.gradient_tolerance",
+                tolerance,
+                "must be finite and at least 0",
+            ),
         ])
     }
 

@@ -17,7 +17,9 @@ use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
+use crate::engine::stage::{
+    Artifact, Determinism, Files, Outputs, Stage, Violation, each, violations,
+};
 use crate::landscape::descent::{self, DescentOptions, Progress, Watch, descend};
 use crate::landscape::objective::Objective;
 
@@ -139,16 +141,18 @@ impl Stage for NetworkTrain {
 
     fn check(&self) -> Vec<Violation> {
         let (rate, momentum) = self.optimizer.rate_and_momentum();
-        let hidden = self.hidden.iter().all(|n| (1..=WIDEST).contains(n));
-        violations([
-            ("hidden", hidden, "must hold numbers from 1 to 65536"),
+        let rate_of = match self.optimizer {
+            Optimizer::GradientDescent(_) => "optimizer.gradient_descent.rate",
+            Optimizer::Momentum(_) => "optimizer.momentum.rate",
+        };
+        let mut broken = violations([
             ("hidden", self.hidden.len() <= 64, "must hold at most 64 numbers"),
             ("l2", self.l2 >= 0.0 && self.l2.is_finite(), "must be finite and at least 0"),
-            ("optimizer", rate > 0.0 && rate.is_finite(), "needs a finite `rate` above 0"),
+            (rate_of, rate > 0.0 && rate.is_finite(), "must be finite and above 0"),
             (
-                "optimizer",
+                "optimizer.momentum.momentum",
                 (0.0..1.0).contains(&momentum),
-                "needs a `momentum` of at least 0 and below 1",
+                "must be at least 0 and below 1",
             ),
             (
                 "steps",
@@ -156,7 +160,10 @@ impl Stage for NetworkTrain {
                 "must be from 1 to 4294967295",
             ),
             ("keep_every", self.keep_every > 0, "must be at least 1"),
-        ])
+        ]);
+        let rule = "must hold numbers from 1 to 65536";
+        broken.extend(each("hidden", &self.hidden, |n| (1..=WIDEST).contains(n), rule));
+        broken
     }
 
     fn outputs(&self) -> Outputs {

@@ -21,7 +21,9 @@ use crate::artifacts::tensor::{Tensor as Plain, TensorFile};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
+use crate::engine::stage::{
+    Artifact, Determinism, Files, Outputs, Stage, Violation, each, violations,
+};
 use crate::nn::images::Images;
 use crate::nn::optimizer::AdamConfig;
 use crate::nn::resnet::{ResNetConfig, StemInit};
@@ -126,12 +128,15 @@ impl Stage for PretrainSimclr {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let widths = (1..=8).contains(&self.projector.len())
-            && self.projector.iter().all(|width| (1..=65_536).contains(width));
+        let widths = "must hold 1 to 8 widths, each from 1 to 65536";
+        let temperature = match self.objective {
+            Objective::WaveContrast(_) => "objective.wave_contrast.temperature",
+            Objective::NtXent(_) => "objective.nt_xent.temperature",
+        };
         let mut broken = violations([
             ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
             ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
-            ("projector", widths, "must hold 1 to 8 widths, each from 1 to 65536"),
+            ("projector", (1..=8).contains(&self.projector.len()), widths),
             ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
             ("batch_frames", self.batch_frames >= 2, "must be at least 2"),
             (
@@ -141,8 +146,10 @@ impl Stage for PretrainSimclr {
             ),
             ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
             ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
-            ("objective", self.objective.temperature() > 0.0, "must have a temperature above 0"),
+            (temperature, self.objective.temperature() > 0.0, "must be above 0"),
         ]);
+        let is_width = |width: &usize| (1..=65_536).contains(width);
+        broken.extend(each("projector", &self.projector, is_width, widths));
         let share = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
         broken.extend(violations([("train_fraction", share, "must be above 0 and at most 1")]));
         broken

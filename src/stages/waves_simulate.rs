@@ -99,11 +99,8 @@ impl Stage for WavesSimulate {
     fn check(&self) -> Vec<Violation> {
         let own = ["frames", "size", "output_rate", "burn_in"];
         let violation = |(field, rule): (&'static str, String)| {
-            if own.contains(&field) {
-                Violation::new(field, rule)
-            } else {
-                Violation::new("model", format!("is out of range: `{field}` {rule}"))
-            }
+            let within = if own.contains(&field) { "" } else { "model.lansdell." };
+            Violation::new(format!("{within}{field}"), rule)
         };
         self.parameters().check().into_iter().map(violation).collect()
     }
@@ -203,14 +200,13 @@ mod tests {
     fn an_unstable_step_is_refused_with_the_reason() {
         let text = "frames = 1\nmodel = { lansdell = { dt = 0.05 } }";
         let error = Bench::new().run::<WavesSimulate>(text).unwrap_err().to_string();
-        let expected = "is out of range: `dt` must be at most 8.65e-3 s, is 0.05: the membrane relaxes (37.0 nS over \
-                        160 pF) at up to 231/s, and explicit midpoint steps need dt <= 2 / rate";
+        let expected = "must be at most 8.65e-3 s, is 0.05: the membrane relaxes (37.0 nS over 160 pF) at up to \
+                        231/s, and explicit midpoint steps need dt <= 2 / rate";
         let stage: WavesSimulate = toml::from_str(text).unwrap();
-        assert_eq!(stage.check(), [Violation::new("model", expected)], "{error}");
+        assert_eq!(stage.check(), [Violation::new("model.lansdell.dt", expected)], "{error}");
         let noise = "frames = 1\nmodel = { lansdell = { noise = { exponential = { rate = 0 } } } }";
         let stage: WavesSimulate = toml::from_str(noise).unwrap();
-        let expected =
-            "is out of range: `noise` must have a `rate` that is positive and finite, is 0";
-        assert_eq!(stage.check(), [Violation::new("model", expected)]);
+        let rate = "model.lansdell.noise.exponential.rate";
+        assert_eq!(stage.check(), [Violation::new(rate, "must be positive and finite, is 0")]);
     }
 }

@@ -274,24 +274,18 @@ impl Parameters {
     fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
         match self.model.noise {
             Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
-                found.push((
-                    "noise",
-                    format!("must have a `rate` that is positive and finite, is {rate}"),
-                ));
+                let rule = format!("must be positive and finite, is {rate}");
+                found.push(("noise.exponential.rate", rule));
             }
             Noise::Bernoulli { conductance, .. }
                 if !(conductance >= 0.0 && conductance.is_finite()) =>
             {
-                found.push((
-                    "noise",
-                    format!("must have a `conductance` that is finite and not negative, is {conductance}"),
-                ));
+                let rule = format!("must be finite and not negative, is {conductance}");
+                found.push(("noise.bernoulli.conductance", rule));
             }
             Noise::Bernoulli { probability, .. } if !(0.0..=1.0).contains(&probability) => {
-                found.push((
-                    "noise",
-                    format!("must have a `probability` in [0, 1], is {probability}"),
-                ));
+                let rule = format!("must be from 0 to 1, is {probability}");
+                found.push(("noise.bernoulli.probability", rule));
             }
             Noise::Exponential { .. } | Noise::Bernoulli { .. } => {}
         }
