@@ -1,13 +1,14 @@
 //! The cost of the engine beside that of `ninja` and of `b3sum`, measured in one run on one graph, a line a figure.
 //!
-//! `cargo bench --bench engine -- [--large] [FIGURE…]`; the figures are `overhead`, `cold`, `no-op`, `change`, `memory`,
-//! `files` and `hashing`, all of them where none is named. `--large` adds the memory at 100,000 nodes. A tool that is not installed
+//! `cargo bench --bench engine -- [--large] [FIGURE…]`; the figures are `overhead`, `language`, `cold`, `no-op`, `change`,
+//! `memory`, `files` and `hashing`, all of them where none is named. `--large` adds the memory at 100,000 nodes. A tool that is not installed
 //! is left out, and the line says so. Figures are to be taken on an idle machine.
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 #![expect(clippy::disallowed_methods, reason = "makes the files that it needs")]
 
 mod graph;
 mod hashing;
+mod language;
 mod measure;
 mod overhead;
 mod site;
@@ -22,7 +23,8 @@ use graph::{End, Graph};
 use measure::{installed, peak_memory};
 use site::{Site, Times, command};
 
-const FIGURES: [&str; 7] = ["overhead", "cold", "no-op", "change", "memory", "files", "hashing"];
+const FIGURES: [&str; 8] =
+    ["overhead", "language", "cold", "no-op", "change", "memory", "files", "hashing"];
 
 fn main() -> Result<()> {
     let (mut wanted, mut large) = (Vec::new(), false);
@@ -38,6 +40,9 @@ fn main() -> Result<()> {
     let wants = |figure: &str| wanted.is_empty() || wanted.iter().any(|name| name == figure);
     let mut bench = Bench { ninja: installed("ninja")?, sites: BTreeMap::new() };
     let _kept = if wants("overhead") { overhead::print()? } else { Vec::new() };
+    if wants("language") {
+        language::print(&Graph::of_ten_layers(LARGE))?;
+    }
     if wants("cold") {
         bench.site(SMALL)?;
     }

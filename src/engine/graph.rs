@@ -38,13 +38,18 @@ pub struct Node {
 }
 
 /// The parameters of a node, as compact text: a tree of ten thousand nodes' would be most of the memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters(Box<str>);
 
 impl Parameters {
     /// Keeps parameters.
     pub fn of(json: &Json) -> Self {
-        Self(json.to_string().into())
+        Self::of_text(json.to_string())
+    }
+
+    /// Keeps parameters that are JSON already.
+    pub fn of_text(json: String) -> Self {
+        Self(json.into())
     }
 
     /// Reads them.

@@ -11,8 +11,8 @@ use crate::spec::deserialize::{self, from_value};
 
 /// A stage with its parameters, its type forgotten.
 pub trait AnyStage: Send + Sync {
-    /// The parameters, defaults included, serialized.
-    fn parameters(&self) -> Json;
+    /// The parameters, defaults included, serialized as JSON.
+    fn parameters(&self) -> String;
     /// Rules that do not hold.
     fn check(&self) -> Vec<Violation>;
     /// Names and types of what it saves.
@@ -22,8 +22,8 @@ pub trait AnyStage: Send + Sync {
 }
 
 impl<S: Stage> AnyStage for S {
-    fn parameters(&self) -> Json {
-        serde_json::to_value(self).expect("parameters are plain data with string keys")
+    fn parameters(&self) -> String {
+        serde_json::to_string(self).expect("parameters are plain data with string keys")
     }
     fn check(&self) -> Vec<Violation> {
         Stage::check(self)

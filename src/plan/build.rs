@@ -1,24 +1,18 @@
 //! The graph built: every instance of every stage, linked.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
+use super::instance::{Made, Maker, Unfinished};
 use super::link::Pending;
 use super::parameters::{self, DataHashes, Resolver};
-use super::placeholder::{Place, fill};
 use super::reports::{self, FigureEntry, TableEntry};
 use super::sweep::{self, Sweeps};
 use super::swept::Swept;
-use crate::engine::graph::{Graph, Node, NodeId, Parameters};
-use crate::engine::kind::{AnyStage, Field, Kind, Registry};
-use crate::engine::resources::{GpuRequest, Request};
-use crate::engine::retry::Policy;
-use crate::spec::axes::Axis;
+use crate::engine::graph::{Graph, NodeId, Parameters};
+use crate::engine::kind::{Field, Kind, Registry};
 use crate::spec::experiment::{RESERVED, StageEntry};
-use crate::spec::resources::Resources;
-use crate::spec::value::Entry;
 use crate::spec::{
     Diagnostic, Diagnostics, Experiment, Origin, Sources, Value, ValueKind, suggest,
 };
@@ -50,10 +44,10 @@ impl Plan {
 }
 
 /// Where the parameters of a node were written.
-struct Written {
-    fields: Rc<Vec<Field>>,
+pub(super) struct Written {
+    pub(super) fields: Arc<Vec<Field>>,
     /// The origin of each field; one list for all instances that share it.
-    origins: Rc<[Option<Origin>]>,
+    pub(super) origins: Arc<[Option<Origin>]>,
 }
 
 /// More instances than this are refused.
@@ -67,7 +61,6 @@ pub fn build(
     stamps: &mut Stamps,
     errors: &mut Diagnostics,
 ) -> Option<Plan> {
-    // Each is let go as soon as the nodes of its stage are there: both at once would be most of the memory.
     let parameters: Vec<Value> =
         experiment.stages.iter_mut().map(StageEntry::take_parameters).collect();
     let names = experiment.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
@@ -90,10 +83,7 @@ pub fn build(
         nodes: Vec::new(),
         edges: Vec::new(),
     };
-    for (stage, parameters) in parameters.into_iter().enumerate() {
-        builder.instances(stage, &parameters, errors);
-    }
-    builder.first.push(builder.nodes.len());
+    builder.instances(parameters, errors);
     builder.link(errors);
     let Builder { mut graph, written, hashes, .. } = builder;
     let data = hashes.found();
@@ -124,22 +114,22 @@ pub struct Known {
     /// The kind.
     pub kind: &'static Kind,
     /// Its parameters, described once for all stages.
-    pub fields: Rc<Vec<Field>>,
+    pub fields: Arc<Vec<Field>>,
 }
 
 /// The kind of every stage that names one; indexed as the stages are.
 pub type Kinds = Vec<Option<Known>>;
 
 fn kinds(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) -> Kinds {
-    let mut described: BTreeMap<&str, Rc<Vec<Field>>> = BTreeMap::new();
+    let mut described: BTreeMap<&str, Arc<Vec<Field>>> = BTreeMap::new();
     let known = |stage: &StageEntry| {
         let (name, origin) = stage.kind.as_ref()?;
         let Some(kind) = registry.get(name) else {
             errors.push(no_kind(name, *origin, registry));
             return None;
         };
-        let fields = described.entry(kind.name).or_insert_with(|| Rc::new(kind.fields()));
-        Some(Known { kind, fields: Rc::clone(fields) })
+        let fields = described.entry(kind.name).or_insert_with(|| Arc::new(kind.fields()));
+        Some(Known { kind, fields: Arc::clone(fields) })
     };
     experiment.stages.iter().map(known).collect()
 }
@@ -213,143 +203,73 @@ pub(super) struct Builder<'a> {
     written: Vec<Written>,
     /// For each stage, where its instances begin in `nodes`; then where the last one's end.
     pub(super) first: Vec<usize>,
-    /// Every instance of every stage; none where it has mistakes.
+    /// Every instance of every stage, in order; none where it has mistakes.
     pub(super) nodes: Vec<Option<NodeId>>,
     pub(super) edges: Vec<Pending<'a>>,
 }
 
-impl Builder<'_> {
-    fn instances(&mut self, stage: usize, parameters: &Value, errors: &mut Diagnostics) {
-        self.first.push(self.nodes.len());
-        let (Some(known), sweep) = (&self.kinds[stage], &self.sweeps[stage]) else { return };
-        let shared = (!sweep.holes).then(|| origins(&known.fields, parameters));
-        let mut swept = Swept::default();
-        for instance in 0..sweep.instances() as usize {
-            let mut own = Diagnostics::default();
-            let node = self.instance(stage, instance, parameters, shared.as_ref(), &mut own);
-            self.nodes.push(node);
-            swept.add(instance, own);
+impl<'a> Builder<'a> {
+    /// Makes every instance of every stage, blocks of them at once.
+    fn instances(&mut self, mut parameters: Vec<Value>, errors: &mut Diagnostics) {
+        let (experiment, kinds, sweeps) = (self.experiment, self.kinds, self.sweeps);
+        let count = |stage: usize| kinds[stage].as_ref().map_or(0, |_| sweeps[stage].instances());
+        self.first.push(0);
+        for stage in 0..parameters.len() {
+            self.first.push(self.first[stage] + count(stage) as usize);
         }
-        swept.report(sweep, errors);
+        let all = (0..parameters.len()).flat_map(|s| (0..count(s) as usize).map(move |i| (s, i)));
+        let mut left = all.peekable();
+        let (mut swept, mut let_go) = (Swept::default(), 0);
+        while left.peek().is_some() {
+            let block: Vec<(usize, usize)> = left.by_ref().take(BLOCK).collect();
+            let maker = Maker { experiment, kinds, sweeps, parameters: &parameters };
+            for ((stage, instance), made) in block.iter().copied().zip(maker.make_all(&block)) {
+                self.add(stage, instance, made, &mut swept);
+                if self.nodes.len() == self.first[stage + 1] {
+                    std::mem::take(&mut swept).report(&sweeps[stage], errors);
+                }
+            }
+            // Each is let go as soon as the nodes of its stage are there: both at once would be most of the memory.
+            let done = left.peek().map_or(parameters.len(), |(stage, _)| *stage);
+            for used in &mut parameters[let_go..done] {
+                used.kind = ValueKind::Table(Vec::new());
+            }
+            let_go = done;
+        }
     }
 
-    /// Makes an instance of a stage; `shared` are the origins of its parameters, where all instances have the same.
-    fn instance(
-        &mut self,
-        stage: usize,
-        instance: usize,
-        parameters: &Value,
-        shared: Option<&Rc<[Option<Origin>]>>,
-        errors: &mut Diagnostics,
-    ) -> Option<NodeId> {
-        let (entry, sweep) = (&self.experiment.stages[stage], &self.sweeps[stage]);
-        let Known { kind, fields } = self.kinds[stage].as_ref()?;
-        let place = sweep.place(instance);
-        let (mut table, left_out) = if sweep.holes {
-            filled(parameters, &place, errors)
-        } else {
-            (Cow::Borrowed(parameters), Vec::new())
-        };
-        let edges = parameters::edges(fields, &table);
-        let parsed = parameters::parse(kind, fields, entry, &mut table, &left_out, errors);
-        let to = parsed.map(|parsed| {
-            let origins = shared.map_or_else(|| origins(fields, &table), Rc::clone);
-            self.written.push(Written { fields: Rc::clone(fields), origins });
-            let point = |axis: &&Axis| (axis.name.clone(), place[axis.name.as_str()].label.clone());
-            let point = sweep.axes.iter().map(point).collect();
-            self.node(entry, kind, parsed.as_ref(), point, &table, errors)
+    /// Adds an instance that was made.
+    fn add(&mut self, stage: usize, instance: usize, made: Made<'a, '_>, swept: &mut Swept) {
+        let Made { node, edges, mut errors } = made;
+        let to = node.map(|Unfinished { mut node, written, names_data }| {
+            if let Some(table) = names_data {
+                let mut parameters = node.parameters.to_json();
+                let origin = self.experiment.stages[stage].origin;
+                let mut resolver = Resolver {
+                    folder: &|origin| folder(self.experiment, self.sources, origin),
+                    hashes: &mut self.hashes,
+                    report: &mut |at, message| {
+                        let at = Diagnostic::at(at.unwrap_or(origin), message);
+                        errors.push(at.hint("paths start at the file in which they are written"));
+                    },
+                };
+                resolver.resolve(&mut parameters, Some(&table));
+                node.parameters = Parameters::of(&parameters);
+            }
+            self.written.push(written);
+            self.graph.add(node)
         });
+        self.nodes.push(to);
         self.edges.extend(edges.into_iter().map(|edge| Pending { to, stage, instance, edge }));
-        to
-    }
-
-    fn node(
-        &mut self,
-        stage: &StageEntry,
-        kind: &'static Kind,
-        parsed: &dyn AnyStage,
-        point: Vec<(String, String)>,
-        table: &Value,
-        errors: &mut Diagnostics,
-    ) -> NodeId {
-        let mut resolved = parsed.parameters();
-        let mut resolver = Resolver {
-            seed: self.experiment.seed,
-            folder: &|origin| folder(self.experiment, self.sources, origin),
-            hashes: &mut self.hashes,
-            report: &mut |origin, message| {
-                let at = Diagnostic::at(origin.unwrap_or(stage.origin), message);
-                errors.push(at.hint("paths start at the file in which they are written"));
-            },
-        };
-        resolver.resolve(&mut resolved, Some(table));
-        self.graph.add(Node {
-            name: name(&stage.name, &point),
-            stage: stage.name.clone(),
-            point,
-            kind,
-            parameters: Parameters::of(&resolved),
-            outputs: parsed.outputs(),
-            resources: request(&stage.terms.resources),
-            retries: Policy::of(stage.terms.retries),
-            timeout: stage.terms.timeout,
-            keep: stage.terms.keep,
-        })
+        swept.add(instance, errors);
     }
 }
+
+/// So many instances are made before they are added. What one holds until then is much more than a node.
+const BLOCK: usize = 4096;
 
 /// The folder that paths start from: that of the file in which they are written.
 fn folder(experiment: &Experiment, sources: &Sources, origin: Option<Origin>) -> PathBuf {
     let file = origin.and_then(|origin| sources.locate(origin).0.file.as_deref());
     file.and_then(Path::parent).unwrap_or(&experiment.folder).to_path_buf()
-}
-
-/// Where each field of a kind was written.
-fn origins(fields: &[Field], table: &Value) -> Rc<[Option<Origin>]> {
-    fields.iter().map(|field| table.get(&field.name).map(|value| value.origin)).collect()
-}
-
-/// Fills the placeholders in a stage's parameters; those where that fails are left out, and named.
-fn filled<'a>(
-    parameters: &'a Value,
-    place: &Place<'_>,
-    errors: &mut Diagnostics,
-) -> (Cow<'a, Value>, Vec<&'a str>) {
-    let (mut entries, mut left_out) = (Vec::new(), Vec::new());
-    for entry in parameters.entries() {
-        match fill(&entry.value, place) {
-            Ok(value) => {
-                let (key, key_origin) = (entry.key.clone(), entry.key_origin);
-                entries.push(Entry { key, key_origin, value });
-            }
-            Err(why) => {
-                left_out.push(entry.key.as_str());
-                if let Some(message) = why {
-                    errors.push(Diagnostic::at(entry.value.origin, message));
-                }
-            }
-        }
-    }
-    let kind = ValueKind::Table(entries);
-    (Cow::Owned(Value { kind, origin: parameters.origin }), left_out)
-}
-
-/// What is asked for, as the engine has it.
-fn request(written: &Resources) -> Request {
-    Request {
-        threads: written.cpu,
-        memory: written.memory,
-        gpus: GpuRequest::of_thousandths(written.gpu),
-        time: written.time,
-        alone: false,
-    }
-}
-
-/// The name of an instance: `probe[source=waves,replicate=2]`.
-fn name(stage: &str, point: &[(String, String)]) -> String {
-    if point.is_empty() {
-        return stage.to_owned();
-    }
-    let parts: Vec<String> = point.iter().map(|(axis, label)| format!("{axis}={label}")).collect();
-    format!("{stage}[{}]", parts.join(","))
 }

@@ -5,6 +5,7 @@ pub mod difference;
 pub mod earlier;
 mod existence;
 pub mod explain;
+mod instance;
 mod link;
 #[cfg(test)]
 mod mutation_tests;

@@ -248,10 +248,29 @@ impl<'a> DataHashes<'a> {
     }
 }
 
-/// What resolving needs to know.
+/// Mixes the seeds in serialized parameters with the experiment's.
+///
+/// Most nodes have nothing else to be resolved, so that no tree is made of their parameters. What is looked for is no
+/// part of a string, in which a quote is escaped.
+pub fn resolve_seeds(parameters: String, experiment: u64) -> String {
+    let mark = format!("{{\"{SEED}\":");
+    let Some((before, after)) = parameters.split_once(&mark) else { return parameters };
+    let mut resolved = before.to_owned();
+    for seed in after.split(&mark) {
+        let (number, rest) = seed.split_at(seed.find('}').expect("a seed is a table of its own"));
+        let written = number.parse().expect("a seed is a whole number");
+        resolved += &format!("{mark}{}{rest}", Seed::resolve(experiment, written));
+    }
+    resolved
+}
+
+/// Whether paths of data are among serialized parameters.
+pub fn name_data(parameters: &str) -> bool {
+    parameters.contains(&format!("\"{PATH}\":"))
+}
+
+/// Finds the data that parameters name.
 pub struct Resolver<'a, 'b> {
-    /// The experiment's seed.
-    pub seed: u64,
     /// The folder that a path starts from, by where it was written; of a default there is no such place.
     pub folder: &'a dyn Fn(Option<Origin>) -> PathBuf,
     /// The content of user data.
@@ -261,8 +280,7 @@ pub struct Resolver<'a, 'b> {
 }
 
 impl Resolver<'_, '_> {
-    /// Resolves seeds, and makes paths of data absolute and hashes what lies there; `written` is what was written of
-    /// these parameters.
+    /// Makes paths of data absolute and hashes what lies there; `written` is what was written of these parameters.
     pub fn resolve(&mut self, parameters: &mut Json, written: Option<&Value>) {
         match parameters {
             Json::Object(map) => match mark(map) {
@@ -270,10 +288,6 @@ impl Resolver<'_, '_> {
                     for (key, value) in map {
                         self.resolve(value, written.and_then(|written| written.get(key)));
                     }
-                }
-                Some((SEED, written)) => {
-                    let written = written.as_u64().expect("a seed is a whole number");
-                    map.insert(SEED.to_owned(), Seed::resolve(self.seed, written).into());
                 }
                 Some((PATH, text)) => {
                     let text = text.as_str().expect("a path is a string").to_owned();
@@ -340,4 +354,25 @@ impl Resolver<'_, '_> {
 /// The telling key of an edge, a seed or a path, and its value. No other table has a key that begins with `$`.
 fn mark(map: &Map<String, Json>) -> Option<(&str, &Json)> {
     map.iter().find(|(key, _)| key.starts_with('$')).map(|(key, value)| (key.as_str(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_found_wherever_they_are_and_texts_that_look_like_them_are_not() {
+        let text = r#"{"$seed":7}"#;
+        let written = json!({ "seed": { SEED: 3 }, "list": [{ SEED: 0 }, text], "name": "$path" });
+        let found = resolve_seeds(written.to_string(), 5);
+        assert!(!name_data(&found));
+        let expected = json!({
+            "seed": { SEED: Seed::resolve(5, 3) },
+            "list": [{ SEED: Seed::resolve(5, 0) }, text],
+            "name": "$path",
+        });
+        assert_eq!(serde_json::from_str::<Json>(&found).unwrap(), expected);
+        assert!(name_data(&json!({ "a": [{ PATH: "x", NAME: "x" }] }).to_string()));
+        assert!(name_data(&json!({ "a": { NAME: "x", PATH: "x" } }).to_string()));
+    }
 }

@@ -58,7 +58,8 @@ pub type Unfilled = Option<String>;
 /// origin, so that a message about it points into `[axes]`.
 pub fn fill(value: &Value, place: &Place<'_>) -> Result<Value, Unfilled> {
     let kind = match &value.kind {
-        ValueKind::Text(text) => return fill_text(text, value, place),
+        // Most texts hold none.
+        ValueKind::Text(text) if text.contains('$') => return fill_text(text, value, place),
         ValueKind::List(items) => {
             ValueKind::List(items.iter().map(|i| fill(i, place)).collect::<Result<_, _>>()?)
         }
