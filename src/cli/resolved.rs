@@ -13,7 +13,8 @@ use crate::ui;
 /// Prints an experiment with all layers laid over each other, as TOML or JSON.
 pub fn resolved(args: &ExperimentArgs, as_json: bool) -> Result<(), CliError> {
     let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
-    let root = layered(&args.file, &args.overlays(), &mut sources, &mut errors);
+    let root =
+        layered(&args.file, &args.overlays(), &mut sources, &mut errors).map(|(root, _)| root);
     let Some(root) = root.filter(|_| errors.is_empty()) else {
         return Err(CliError::Usage(errors.render(&sources, ui::colored())));
     };

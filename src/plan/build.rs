@@ -266,7 +266,7 @@ impl<'a> Builder<'a> {
 }
 
 /// So many instances are made before they are added. What one holds until then is much more than a node.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 1024;
 
 /// The folder that paths start from: that of the file in which they are written.
 fn folder(experiment: &Experiment, sources: &Sources, origin: Option<Origin>) -> PathBuf {

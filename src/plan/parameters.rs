@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::python::local_imports;
 use crate::engine::inputs::OVER;
 use crate::engine::kind::{AnyStage, Field, Kind};
-use crate::engine::parameter::{IMPORTS, NAME, PATH, SEED, Seed};
+use crate::engine::parameter::{IMPORTS, NAME, PATH, Seed};
 use crate::engine::stage::{Part, Violation};
 use crate::spec::experiment::StageEntry;
 use crate::spec::value::Entry;
@@ -253,21 +253,27 @@ impl<'a> DataHashes<'a> {
 /// Most nodes have nothing else to be resolved, so that no tree is made of their parameters. What is looked for is no
 /// part of a string, in which a quote is escaped.
 pub fn resolve_seeds(parameters: String, experiment: u64) -> String {
-    let mark = format!("{{\"{SEED}\":");
-    let Some((before, after)) = parameters.split_once(&mark) else { return parameters };
+    let Some((before, after)) = parameters.split_once(A_SEED) else { return parameters };
     let mut resolved = before.to_owned();
-    for seed in after.split(&mark) {
+    for seed in after.split(A_SEED) {
         let (number, rest) = seed.split_at(seed.find('}').expect("a seed is a table of its own"));
         let written = number.parse().expect("a seed is a whole number");
-        resolved += &format!("{mark}{}{rest}", Seed::resolve(experiment, written));
+        for part in [A_SEED, &Seed::resolve(experiment, written).to_string(), rest] {
+            resolved.push_str(part);
+        }
     }
     resolved
 }
 
 /// Whether paths of data are among serialized parameters.
 pub fn name_data(parameters: &str) -> bool {
-    parameters.contains(&format!("\"{PATH}\":"))
+    parameters.contains(A_PATH)
 }
+
+/// How a seed begins where it is serialized.
+const A_SEED: &str = "{\"$seed\":";
+/// What is in every serialized path of data.
+const A_PATH: &str = "\"$path\":";
 
 /// Finds the data that parameters name.
 pub struct Resolver<'a, 'b> {
@@ -359,6 +365,7 @@ fn mark(map: &Map<String, Json>) -> Option<(&str, &Json)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::parameter::SEED;
 
     #[test]
     fn seeds_are_found_wherever_they_are_and_texts_that_look_like_them_are_not() {

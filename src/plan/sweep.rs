@@ -1,6 +1,6 @@
 //! Which axes a stage has: those it names, and those of everything it depends on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{Kinds, MOST_NODES, Names};
 use super::existence;
@@ -8,7 +8,7 @@ use super::parameters::{Over, each_edge};
 use super::placeholder::{Piece, Place, fill, pieces};
 use crate::spec::axes::Axis;
 use crate::spec::value::Entry;
-use crate::spec::{Diagnostic, Diagnostics, Experiment, Value, suggest};
+use crate::spec::{Diagnostic, Diagnostics, Experiment, Origin, Value, suggest};
 
 /// How a stage is swept.
 pub struct Sweep<'a> {
@@ -134,6 +134,8 @@ struct Step {
 struct Read {
     stage: usize,
     over: BTreeSet<usize>,
+    /// Where the first edge that reads it is written.
+    origin: Origin,
 }
 
 struct Search<'a, 'b> {
@@ -171,9 +173,9 @@ impl Search<'_, '_> {
                     path.push(self.open(target));
                 }
                 Some(read) if self.states[read.stage] == State::Open => {
-                    self.cycle(&path, read.stage);
+                    self.cycle(&path, &read);
                 }
-                Some(Read { stage: target, over }) => {
+                Some(Read { stage: target, over, .. }) => {
                     if !self.found[target].axes.is_empty() {
                         let axes = self.found[target].axes.difference(&over).copied();
                         let axes: Vec<usize> = axes.collect();
@@ -204,13 +206,16 @@ impl Search<'_, '_> {
         Step { stage, left }
     }
 
-    fn cycle(&mut self, path: &[Step], target: usize) {
+    /// Reports a way back to a stage that the last one of the way reads.
+    fn cycle(&mut self, path: &[Step], read: &Read) {
+        let target = read.stage;
         let name = |stage: usize| self.experiment.stages[stage].name.as_str();
         let from = path.iter().position(|step| step.stage == target).unwrap_or_default();
         let names = path[from..].iter().map(|step| name(step.stage));
         let cycle: Vec<&str> = names.chain([name(target)]).collect();
         let message = format!("stages depend on each other: {}", cycle.join(" -> "));
-        self.errors.push(Diagnostic::at(self.experiment.stages[target].origin, message));
+        let hint = "each reads the next; take one of these edges out";
+        self.errors.push(Diagnostic::at(read.origin, message).hint(hint));
     }
 
     /// The axes that a parameter's placeholders name; none where it has no placeholders.
@@ -248,14 +253,16 @@ impl Search<'_, '_> {
 
     /// What the edges of a parameter may read, over all values of the axes in them, sorted by the stages' names.
     fn targets(&self, parameter: &Entry, axes: Option<&BTreeSet<usize>>) -> Vec<Read> {
-        let mut found: BTreeSet<(String, BTreeSet<usize>)> = BTreeSet::new();
+        let mut found: BTreeMap<(String, BTreeSet<usize>), Origin> = BTreeMap::new();
         let index = |name: &str| self.experiment.axes.iter().position(|axis| axis.name == name);
-        let mut note = |text: String, over: Option<Over>| {
+        let mut note = |text: String, origin: Origin, over: Option<Over>| {
             let over = over.into_iter().flatten().filter_map(|(name, _)| index(&name)).collect();
-            found.extend(stage_of(&text).map(|stage| (stage.to_owned(), over)));
+            if let Some(stage) = stage_of(&text) {
+                found.entry((stage.to_owned(), over)).or_insert(origin);
+            }
         };
         match axes {
-            None => each_edge(&parameter.value, &mut |text, _, over| note(text, over)),
+            None => each_edge(&parameter.value, &mut note),
             Some(axes) => {
                 let axes: Vec<&Axis> =
                     axes.iter().map(|axis| &self.experiment.axes[*axis]).collect();
@@ -265,13 +272,13 @@ impl Search<'_, '_> {
                 }
                 for instance in 0..combinations(&axes) as usize {
                     if let Ok(filled) = fill(&parameter.value, &place(&axes, instance)) {
-                        each_edge(&filled, &mut |text, _, over| note(text, over));
+                        each_edge(&filled, &mut note);
                     }
                 }
             }
         }
-        let read = |(name, over): (String, BTreeSet<usize>)| {
-            Some(Read { stage: *self.names.get(name.as_str())?, over })
+        let read = |((name, over), origin): ((String, BTreeSet<usize>), Origin)| {
+            Some(Read { stage: *self.names.get(name.as_str())?, over, origin })
         };
         found.into_iter().filter_map(read).collect()
     }

@@ -18,6 +18,40 @@ pub struct Axis {
     pub points: Vec<Point>,
     /// How many are listed.
     pub listed: usize,
+    /// Values that a layer below had and one above took away: what is said of them is no mistake, and holds of nothing.
+    pub former: Vec<Point>,
+}
+
+/// The sections `[axes]` as they were before layers were laid over them.
+#[derive(Debug, Default)]
+pub struct Former(Vec<Value>);
+
+impl Former {
+    /// Notes what the axes are before something is laid over them.
+    pub fn note(&mut self, root: &Value) {
+        self.0.extend(root.get("axes").cloned());
+    }
+
+    /// The values that an axis had and has no more, each once.
+    fn of(&self, axis: &Axis) -> Vec<Point> {
+        let mut found: Vec<Point> = Vec::new();
+        let mut known: BTreeSet<&str> = axis.points.iter().map(|p| p.label.as_str()).collect();
+        let sections = self.0.iter().flat_map(Value::entries).filter(|e| e.key == axis.name);
+        let earlier: Vec<Axis> = sections.map(|e| read(e, &mut Diagnostics::default())).collect();
+        for point in earlier.iter().flat_map(|axis| &axis.points) {
+            if known.insert(&point.label) {
+                found.push(point.clone());
+            }
+        }
+        found
+    }
+
+    /// Tells every axis which values it had.
+    pub fn tell(&self, axes: &mut [Axis]) {
+        for axis in axes {
+            axis.former = self.of(axis);
+        }
+    }
 }
 
 /// One value of an axis.
@@ -82,7 +116,8 @@ pub fn read(entry: &Entry, errors: &mut Diagnostics) -> Axis {
         }
     }
     let listed = points.len();
-    Axis { name: entry.key.clone(), origin: entry.key_origin, points, listed }
+    let (name, origin) = (entry.key.clone(), entry.key_origin);
+    Axis { name, origin, points, listed, former: Vec::new() }
 }
 
 /// The label of a value on an axis, if it can be a part of the names of instances.

@@ -1,11 +1,10 @@
 //! Combinations of points on axes: those that `exclude` takes away, those that `include` adds, and those for which a stage
 //! exists, as its `when` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::axes::{self, Axis, Point};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::source::Origin;
 use super::suggest;
 use super::value::{Entry, Value, ValueKind};
 
@@ -98,8 +97,11 @@ fn rule(row: &Value, axes: &[Axis], errors: &mut Diagnostics) -> Option<Rule> {
                 let all = |point: &usize| matches.iter().all(|found| found.contains(point));
                 let meant: Vec<usize> = (0..axis.points.len()).filter(all).collect();
                 let each = matches.iter().all(|found| !found.is_empty());
-                if meant.is_empty() && each {
-                    errors.push(nothing(axis, "has all of these", entry.value.origin));
+                if meant.is_empty() && each && axis.former.is_empty() {
+                    let labels = axis.points.iter().map(|p| p.label.as_str());
+                    let hint = suggest::hint("", "values", labels);
+                    let message = format!("no value of axis `{}` has all of these", axis.name);
+                    errors.push(Diagnostic::at(entry.value.origin, message).hint(hint));
                 }
                 meant
             }
@@ -108,11 +110,6 @@ fn rule(row: &Value, axes: &[Axis], errors: &mut Diagnostics) -> Option<Rule> {
         rule.insert(index, meant);
     }
     (errors.len() == before).then_some(rule)
-}
-
-fn nothing(axis: &Axis, what: &str, origin: Origin) -> Diagnostic {
-    let hint = suggest::hint("", "values", axis.points.iter().map(|p| p.label.as_str()));
-    Diagnostic::at(origin, format!("no value of axis `{}` {what}", axis.name)).hint(hint)
 }
 
 /// A value, or those of a list.
@@ -126,8 +123,9 @@ fn alternatives(value: &Value) -> Vec<&Value> {
 /// The points of an axis whose table holds a value, or one of several, under a key.
 fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
     let held = |point: &Point| point.value.get(&key.key).map(axes::label);
-    if axis.points.iter().all(|point| held(point).is_none()) {
-        let names = axis.points.iter().flat_map(|point| point.value.entries());
+    let all = || axis.points.iter().chain(&axis.former);
+    if all().all(|point| held(point).is_none()) {
+        let names = all().flat_map(|point| point.value.entries());
         let hint = suggest::hint(&key.key, "keys", names.map(|entry| entry.key.as_str()));
         let message = format!("no value of axis `{}` has a key `{}`", axis.name, key.key);
         errors.push(Diagnostic::at(key.key_origin, message).hint(hint));
@@ -140,10 +138,15 @@ fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
         let same =
             points.filter(|(_, point)| label.is_some() && held(point) == Some(label.clone()));
         let found: Vec<usize> = same.map(|(index, _)| index).collect();
-        if found.is_empty() {
+        let was = || {
+            axis.former.iter().any(|point| label.is_some() && held(point) == Some(label.clone()))
+        };
+        if found.is_empty() && !was() {
             let shown = label.unwrap_or_else(|| wanted.type_name().to_owned());
-            let what = format!("has `{} = {shown}`", key.key);
-            errors.push(nothing(axis, &what, wanted.origin));
+            let there: BTreeSet<String> = axis.points.iter().filter_map(held).flatten().collect();
+            let hint = suggest::hint(&shown, "values", there.iter().map(String::as_str));
+            let message = format!("no value of axis `{}` has `{} = {shown}`", axis.name, key.key);
+            errors.push(Diagnostic::at(wanted.origin, message).hint(hint));
         }
         meant.extend(found);
     }
@@ -154,7 +157,8 @@ fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
 fn point(axis: &Axis, value: &Value, errors: &mut Diagnostics) -> Option<usize> {
     let label = axes::label(value);
     let found = axis.points.iter().position(|point| Some(&point.label) == label.as_ref());
-    if found.is_none() {
+    let was = axis.former.iter().any(|point| Some(&point.label) == label.as_ref());
+    if found.is_none() && !was {
         let shown = label.unwrap_or_else(|| value.type_name().to_owned());
         let hint = suggest::hint(&shown, "values", axis.points.iter().map(|p| p.label.as_str()));
         let message = format!("axis `{}` has no value `{shown}`", axis.name);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::axes::{self, Axis};
+use super::axes::{self, Axis, Former};
 use super::combinations::{self, Combinations, EXCLUDE, INCLUDE, Rule};
 use super::deserialize::{from_table, from_value};
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -94,30 +94,34 @@ pub fn load(
     sources: &mut Sources,
     errors: &mut Diagnostics,
 ) -> Option<Experiment> {
-    let root = layered(file, overlays, sources, errors)?;
+    let (root, former) = layered(file, overlays, sources, errors)?;
     let overlays = overlays.words();
-    Some(Experiment { overlays, ..read(root, file, errors) })
+    Some(Experiment { overlays, ..read(root, &former, file, errors) })
 }
 
-/// Reads the files of an experiment and lays all layers over each other; the section of profiles is used up.
+/// Reads the files of an experiment and lays all layers over each other; the section of profiles is used up. Also yields
+/// what the axes were in between.
 pub fn layered(
     file: &Path,
     overlays: &Overlays,
     sources: &mut Sources,
     errors: &mut Diagnostics,
-) -> Option<Value> {
-    let mut root = extends::read(file, sources, errors)?;
+) -> Option<(Value, Former)> {
+    let mut former = Former::default();
+    let mut root = extends::read(file, &mut former, sources, errors)?;
     let profile = layers::take_profile(&mut root, overlays.profile.as_deref(), errors);
     if let Some(profile) = profile {
+        former.note(&root);
         layers::overlay(&mut root, &profile, sources, errors);
     }
     for set in &overlays.set {
         if let Some(top) = layers::parse_set(sources, set, errors) {
+            former.note(&root);
             layers::overlay(&mut root, &top, sources, errors);
         }
     }
     layers::apply_defaults(&mut root, sources, errors);
-    Some(root)
+    Some((root, former))
 }
 
 /// Reads an experiment from its text, without layers over it.
@@ -130,13 +134,13 @@ pub fn read_text(
     let mut root = extends::parse(file, text.to_owned(), sources, errors);
     layers::take_profile(&mut root, None, errors);
     layers::apply_defaults(&mut root, sources, errors);
-    read(root, file, errors)
+    read(root, &Former::default(), file, errors)
 }
 
 const SECTIONS: [&str; 8] =
     ["extends", "experiment", "axes", "defaults", "stages", "tables", "figures", "profiles"];
 
-fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
+fn read(mut root: Value, former: &Former, file: &Path, errors: &mut Diagnostics) -> Experiment {
     for entry in root.entries() {
         if !SECTIONS.contains(&entry.key.as_str()) {
             let message = format!("unknown section `{}`", entry.key);
@@ -145,7 +149,7 @@ fn read(mut root: Value, file: &Path, errors: &mut Diagnostics) -> Experiment {
         }
     }
     let head = head(&root, errors);
-    let (axes, combinations) = sweeps(&take_section(&mut root, "axes", errors), errors);
+    let (axes, combinations) = sweeps(&take_section(&mut root, "axes", errors), former, errors);
     let stages = take_section(&mut root, "stages", errors);
     if stages.is_empty() && errors.is_empty() {
         errors
@@ -218,10 +222,15 @@ fn check_name(name: &str, what: &str, origin: Origin, errors: &mut Diagnostics) 
 }
 
 /// Reads `[axes]`.
-fn sweeps(section: &[Entry], errors: &mut Diagnostics) -> (Vec<Axis>, Combinations) {
+fn sweeps(
+    section: &[Entry],
+    former: &Former,
+    errors: &mut Diagnostics,
+) -> (Vec<Axis>, Combinations) {
     let is_rule = |entry: &&Entry| [EXCLUDE, INCLUDE].contains(&entry.key.as_str());
     let axes = section.iter().filter(|entry| !is_rule(entry));
     let mut axes: Vec<Axis> = axes.map(|entry| axes::read(entry, errors)).collect();
+    former.tell(&mut axes);
     let rule = |name: &str| section.iter().find(|e| e.key == name).map(|e| &e.value);
     let combinations = combinations::read(rule(EXCLUDE), rule(INCLUDE), &mut axes, errors);
     (axes, combinations)

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::axes::Former;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::json;
 use super::layers;
@@ -20,8 +21,13 @@ const MOST_FILES: usize = 1000;
 
 /// Reads a file and all that it extends into one table. Where one of them cannot be read, or is no TOML, there is none:
 /// what follows a slip of syntax is misread, and its own mistakes would be noise.
-pub fn read(file: &Path, sources: &mut Sources, errors: &mut Diagnostics) -> Option<Value> {
-    let mut reader = Reader { open: Vec::new(), count: 0, sources, errors };
+pub fn read(
+    file: &Path,
+    former: &mut Former,
+    sources: &mut Sources,
+    errors: &mut Diagnostics,
+) -> Option<Value> {
+    let mut reader = Reader { open: Vec::new(), count: 0, former, sources, errors };
     reader.file(file, None)
 }
 
@@ -45,6 +51,7 @@ struct Reader<'a> {
     open: Vec<(PathBuf, PathBuf)>,
     /// How many were read.
     count: usize,
+    former: &'a mut Former,
     sources: &'a mut Sources,
     errors: &'a mut Diagnostics,
 }
@@ -71,6 +78,7 @@ impl Reader<'_> {
         let base = self.bases(&mut own, file);
         self.open.pop();
         let mut base = base?;
+        self.former.note(&base);
         layers::lay_over(&mut base, own, self.sources);
         Some(base)
     }
@@ -98,7 +106,10 @@ impl Reader<'_> {
         for name in names {
             let path = folder.join(name.as_text().unwrap_or_default());
             match self.base(&path, name.origin) {
-                Some(next) => layers::lay_over(&mut base, next, self.sources),
+                Some(next) => {
+                    self.former.note(&base);
+                    layers::lay_over(&mut base, next, self.sources);
+                }
                 None => whole = false,
             }
         }

@@ -139,3 +139,36 @@ fn json_is_read_as_toml_is() {
     let toml = bench.run_reading("[experiment]\nname = 'x'\n", &["check", "-"]);
     assert!(toml.stderr.contains("the experiment has no stages"), "{}", toml.stderr);
 }
+
+#[test]
+fn a_profile_may_take_values_away_that_rules_name() {
+    let bench = Bench::new("");
+    let text = |rule: &str, when: &str| {
+        format!(
+            "[experiment]\nname = 'x'\n[axes]\nn = [1, 2, 3]\nm = [{{ name = 'a', w = 1 }}, {{ name = 'b', w = 2 }}]\n\
+             exclude = [{{ n = {rule}, m = 'a' }}]\n[stages.s]\nwhen = {{ m = {{ w = {when} }} }}\n{}\
+             environment = {{ N = '${{n}}', M = '${{m.w}}' }}\n[profiles.smoke.axes]\nn = [1]\nm = [{{ name = 'b', w = 2 }}]\n",
+            says("a")
+        )
+    };
+    let check = |rule: &str, when: &str, more: &[&str], expected: Result<&str, &str>| {
+        bench.write("x.toml", &text(rule, when));
+        let ended = bench.run(&[&["check", "x.toml"], more].concat());
+        match expected {
+            Ok(words) => assert!(ended.stdout.contains(words), "{}", ended.stderr),
+            Err(words) => {
+                assert!(ended.code == Some(2) && ended.stderr.contains(words), "{}", ended.stderr);
+            }
+        }
+    };
+    check("3", "[1, 2]", &[], Ok("5 nodes"));
+    check("3", "[1, 2]", &["--profile", "smoke"], Ok("1 node"));
+    check("3", "[1, 2]", &["--set", "axes.n=[1, 2]"], Ok("4 nodes"));
+    check("4", "[1, 2]", &["--profile", "smoke"], Err("axis `n` has no value `4`"));
+    check("3", "[1, 3]", &["--profile", "smoke"], Err("no value of axis `m` has `w = 3`"));
+    // Files that are extended are layers too.
+    bench.write("y.toml", "extends = 'x.toml'\n[axes]\nn = [2]\n");
+    bench.write("x.toml", &text("3", "[1, 2]"));
+    let ended = bench.run(&["check", "y.toml"]);
+    assert!(ended.stdout.contains("2 nodes"), "{}", ended.stderr);
+}
