@@ -12,7 +12,7 @@ use super::sweep::{self, Sweeps};
 use super::swept::Swept;
 use crate::engine::graph::{Graph, NodeId, Parameters};
 use crate::engine::kind::{Field, Kind, Registry};
-use crate::spec::experiment::{RESERVED, StageEntry};
+use crate::spec::experiment::StageEntry;
 use crate::spec::{
     Diagnostic, Diagnostics, Experiment, Origin, Sources, Value, ValueKind, suggest,
 };
@@ -135,7 +135,7 @@ fn kinds(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) 
 }
 
 /// Reports defaults of kinds that there are not. Those of the others were laid under the stages of the kind, and are
-/// checked with them; where it has none, their names are checked here.
+/// checked with them; where it has none, they are checked here.
 fn check_defaults(experiment: &Experiment, registry: Registry, errors: &mut Diagnostics) {
     for defaults in &experiment.defaults {
         let Some(kind) = registry.get(&defaults.key) else {
@@ -154,9 +154,7 @@ fn check_defaults(experiment: &Experiment, registry: Registry, errors: &mut Diag
         let is_used =
             |stage: &StageEntry| stage.kind.as_ref().is_some_and(|(k, _)| *k == kind.name);
         if !experiment.stages.iter().any(is_used) {
-            let entries = defaults.value.entries().iter();
-            let parameters = entries.filter(|entry| !RESERVED.contains(&entry.key.as_str()));
-            for diagnostic in parameters::unknown_keys(kind, &kind.fields(), parameters) {
+            for diagnostic in parameters::misfits(kind, &defaults.value) {
                 errors.push(diagnostic);
             }
         }

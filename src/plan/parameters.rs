@@ -11,7 +11,7 @@ use crate::engine::inputs::OVER;
 use crate::engine::kind::{AnyStage, Field, Kind};
 use crate::engine::parameter::{IMPORTS, NAME, PATH, Seed};
 use crate::engine::stage::{Part, Violation};
-use crate::spec::experiment::StageEntry;
+use crate::spec::experiment::{RESERVED, StageEntry};
 use crate::spec::value::Entry;
 use crate::spec::{Diagnostic, Diagnostics, Origin, Value, ValueKind, suggest};
 use crate::store::stamps::Stamps;
@@ -117,8 +117,31 @@ fn known_keys(
     }
 }
 
+/// What is wrong with some parameters of a kind, whatever the others are.
+pub fn misfits(kind: &Kind, written: &Value) -> Vec<Diagnostic> {
+    let fields = kind.fields();
+    let mut holes = Vec::new();
+    for Entry { key, value, .. } in written.entries() {
+        value.each_text(&mut |text, _| holes.extend(text.contains("${").then_some(key.as_str())));
+    }
+    let mut table = Cow::Borrowed(written);
+    retain(&mut table, |entry| !RESERVED.contains(&entry.key.as_str()));
+    let mut found = Vec::new();
+    known_keys(kind, &fields, &mut table, &mut found);
+    // What an axis puts there is not known.
+    retain(&mut table, |entry| !holes.contains(&entry.key.as_str()));
+    while let Err(mut error) = (kind.parse)(&table) {
+        // Where no key is to blame, one is missing.
+        let Some(key) = error.key.take() else { break };
+        error.message = format!("`{key}`: {}", error.message);
+        found.push(Diagnostic::of(error, written.origin));
+        retain(&mut table, |entry| entry.key != key);
+    }
+    found
+}
+
 /// What is said of keys that a kind does not have.
-pub fn unknown_keys<'a>(
+fn unknown_keys<'a>(
     kind: &Kind,
     fields: &[Field],
     entries: impl Iterator<Item = &'a Entry>,

@@ -48,12 +48,13 @@ pub fn parse(sources: &mut Sources, text: usize, content: &str, errors: &mut Dia
         errors.push(Diagnostic::at(whole, message));
         return nothing;
     };
-    let mut reader = Reader { sources, text, errors };
+    let mut reader = Reader { content: &content, sources, text, errors };
     let entries = reader.object(object, 0);
     Value { kind: ValueKind::Table(entries), origin: whole }
 }
 
 struct Reader<'a> {
+    content: &'a str,
     sources: &'a mut Sources,
     text: usize,
     errors: &'a mut Diagnostics,
@@ -74,6 +75,7 @@ impl Reader<'_> {
         let mut entries = Vec::with_capacity(object.properties.len());
         for property in object.properties {
             let key_origin = self.place(property.name.range());
+            self.refuse_controls(property.name.range(), key_origin);
             let key = property.name.into_string();
             if !seen.insert(key.clone()) {
                 self.refuse::<()>(key_origin, format!("the key `{key}` stands here twice"));
@@ -92,7 +94,10 @@ impl Reader<'_> {
             return self.refuse(origin, format!("nested deeper than {DEEPEST} levels"));
         }
         let kind = match value {
-            ast::Value::StringLit(text) => ValueKind::Text(text.value.into_owned()),
+            ast::Value::StringLit(text) => {
+                self.refuse_controls(text.range, origin);
+                ValueKind::Text(text.value.into_owned())
+            }
             ast::Value::BooleanLit(flag) => ValueKind::Bool(flag.value),
             ast::Value::NumberLit(number) => self.number(number.value, origin)?,
             ast::Value::Array(array) => ValueKind::List(
@@ -104,6 +109,15 @@ impl Reader<'_> {
             }
         };
         Some(Value { kind, origin })
+    }
+
+    /// Reports a string that holds a line end or the like as it is: the crate lets it pass, the standard does not.
+    fn refuse_controls(&mut self, Range { start, end }: Range, origin: Origin) {
+        if self.content[start..end].contains(|c: char| c < ' ') {
+            let message = "a string in JSON holds no control characters";
+            let hint = "write a line end as `\\n`, a tab as `\\t`";
+            self.errors.push(Diagnostic::at(origin, message).hint(hint));
+        }
     }
 
     fn number(&mut self, text: &str, origin: Origin) -> Option<ValueKind> {

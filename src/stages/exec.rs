@@ -48,7 +48,7 @@ pub struct Exec {
     /// What the program reads, by name: an edge, or several.
     #[serde(default)]
     inputs: BTreeMap<String, Inputs<AnyArtifact>>,
-    /// Scripts and other files that the program needs. Their content is part of the stage's identity, and so are
+    /// Scripts and other files or folders that the program needs. Their content is part of the stage's identity, and so are
     /// their paths as written, which the program sees. What a Python script imports from beside it comes along.
     #[serde(default)]
     files: Vec<NamedPath>,
