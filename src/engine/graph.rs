@@ -1,5 +1,6 @@
 //! The graph: one node for each stage instance, one edge for each input.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use petgraph::Direction;
@@ -14,6 +15,7 @@ use super::retry::Policy;
 use super::stage::Outputs;
 
 /// One stage instance.
+#[derive(Clone)]
 pub struct Node {
     /// Its name, such as `probe[source=waves,replicate=2]`.
     pub name: String,
@@ -26,7 +28,7 @@ pub struct Node {
     /// The parameters: seeds resolved, paths of data absolute and hashed.
     pub parameters: Parameters,
     /// What it saves.
-    pub outputs: Outputs,
+    pub outputs: Arc<Outputs>,
     /// What it occupies while it runs.
     pub resources: Request,
     /// How often it is tried again.
@@ -37,9 +39,10 @@ pub struct Node {
     pub keep: bool,
 }
 
-/// The parameters of a node, as compact text: a tree of ten thousand nodes' would be most of the memory.
+/// The parameters of a node, as compact text: a tree of ten thousand nodes' would be most of the memory. Nodes with the same
+/// ones may share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(Box<str>);
+pub struct Parameters(Arc<str>);
 
 impl Parameters {
     /// Keeps parameters.

@@ -221,7 +221,7 @@ pub(crate) fn graph(nodes: &[(Vec<usize>, Request)]) -> Graph {
             point: Vec::new(),
             kind: &TOYS.0[0],
             parameters: Parameters::of(&Json::Null),
-            outputs: Outputs::main(Number::TYPE),
+            outputs: Outputs::main(Number::TYPE).into(),
             resources: *resources,
             retries: Policy::default(),
             timeout: None,

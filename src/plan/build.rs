@@ -44,6 +44,7 @@ impl Plan {
 }
 
 /// Where the parameters of a node were written.
+#[derive(Clone)]
 pub(super) struct Written {
     pub(super) fields: Arc<Vec<Field>>,
     /// The origin of each field; one list for all instances that share it.

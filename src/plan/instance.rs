@@ -30,6 +30,7 @@ pub(super) struct Maker<'a, 'p> {
 }
 
 /// An instance of a stage.
+#[derive(Clone)]
 pub(super) struct Made<'a, 'p> {
     /// None where it has mistakes.
     pub(super) node: Option<Unfinished<'p>>,
@@ -40,6 +41,7 @@ pub(super) struct Made<'a, 'p> {
 }
 
 /// A node that is not in the graph yet.
+#[derive(Clone)]
 pub(super) struct Unfinished<'p> {
     pub(super) node: Node,
     pub(super) written: Written,
@@ -55,9 +57,12 @@ const SHARE: usize = 32;
 impl<'a, 'p> Maker<'a, 'p> {
     /// Makes instances, each named by its stage and its place among that stage's.
     pub(super) fn make_all(&self, all: &[(usize, usize)]) -> Vec<Made<'a, 'p>> {
-        let shared = self.shared(all);
-        let shared = |stage: usize| shared[stage - all[0].0].as_ref();
-        let make = |&(stage, instance): &(usize, usize)| self.make(stage, instance, shared(stage));
+        let [(first, _), ..] = all else { return Vec::new() };
+        let stages = all.iter().fold(*first..*first, |stages, (stage, _)| stages.start..stage + 1);
+        let alike: Vec<Option<Made<'_, '_>>> = stages.map(|stage| self.alike(stage)).collect();
+        let make = |&(stage, instance): &(usize, usize)| {
+            self.make(stage, instance, alike[stage - first].as_ref())
+        };
         if all.len() < FEW {
             return all.iter().filter_map(make).collect();
         }
@@ -65,43 +70,47 @@ impl<'a, 'p> Maker<'a, 'p> {
         made.into_iter().flatten().collect()
     }
 
-    /// For each stage from that of the first instance to that of the last, the origins of its parameters, where all of
-    /// its instances have the same.
-    fn shared(&self, all: &[(usize, usize)]) -> Vec<Option<Arc<[Option<Origin>]>>> {
-        let (Some((first, _)), Some((last, _))) = (all.first(), all.last()) else {
-            return Vec::new();
-        };
-        let of = |stage: usize| {
-            let known = self.kinds[stage].as_ref().filter(|_| !self.sweeps[stage].holes)?;
-            Some(origins(&known.fields, &self.parameters[stage]))
-        };
-        (*first..=*last).map(of).collect()
+    /// What all instances of a stage are but for their names, where there are several, all with the same parameters.
+    fn alike(&self, stage: usize) -> Option<Made<'a, 'p>> {
+        let sweep = &self.sweeps[stage];
+        let alike = !sweep.holes && sweep.instances() > 1;
+        alike.then(|| self.read(stage, &Place::new())).flatten()
     }
 
     fn make(
         &self,
         stage: usize,
         instance: usize,
-        shared: Option<&Arc<[Option<Origin>]>>,
+        alike: Option<&Made<'a, 'p>>,
     ) -> Option<Made<'a, 'p>> {
-        let (entry, sweep) = (&self.experiment.stages[stage], &self.sweeps[stage]);
+        let sweep = &self.sweeps[stage];
+        let place = sweep.place(instance);
+        let mut made = alike.cloned().or_else(|| self.read(stage, &place))?;
+        if let Some(Unfinished { node, .. }) = &mut made.node {
+            node.point = point(sweep, &place);
+            node.name = name(&node.stage, &node.point);
+        }
+        Some(made)
+    }
+
+    /// Reads the parameters of an instance, which is yet to be named.
+    fn read(&self, stage: usize, place: &Place<'_>) -> Option<Made<'a, 'p>> {
         let Known { kind, fields } = self.kinds[stage].as_ref()?;
-        let (place, mut errors) = (sweep.place(instance), Diagnostics::default());
-        let parameters = &self.parameters[stage];
-        let (mut table, left_out) = if sweep.holes {
-            filled(parameters, &place, &mut errors)
+        let (entry, parameters) = (&self.experiment.stages[stage], &self.parameters[stage]);
+        let mut errors = Diagnostics::default();
+        let (mut table, left_out) = if self.sweeps[stage].holes {
+            filled(parameters, place, &mut errors)
         } else {
             (Cow::Borrowed(parameters), Vec::new())
         };
         let edges = parameters::edges(fields, &table);
         let parsed = parameters::parse(kind, fields, entry, &mut table, &left_out, &mut errors);
         let node = parsed.map(|parsed| {
-            let origins = shared.map_or_else(|| origins(fields, &table), Arc::clone);
+            let origins = origins(fields, &table);
             let found = parameters::resolve_seeds(parsed.parameters(), self.experiment.seed);
             let names_data = parameters::name_data(&found);
-            let found = Parameters::of_text(found);
             Unfinished {
-                node: node(entry, kind, parsed.as_ref(), point(sweep, &place), found),
+                node: node(entry, kind, parsed.as_ref(), Parameters::of_text(found)),
                 written: Written { fields: Arc::clone(fields), origins },
                 names_data: names_data.then_some(table),
             }
@@ -116,20 +125,20 @@ fn point(sweep: &Sweep<'_>, place: &Place<'_>) -> Vec<(String, String)> {
     sweep.axes.iter().map(of).collect()
 }
 
+/// A node without a name and a place.
 fn node(
     stage: &StageEntry,
     kind: &'static Kind,
     parsed: &dyn AnyStage,
-    point: Vec<(String, String)>,
     parameters: Parameters,
 ) -> Node {
     Node {
-        name: name(&stage.name, &point),
+        name: String::new(),
         stage: stage.name.clone(),
-        point,
+        point: Vec::new(),
         kind,
         parameters,
-        outputs: parsed.outputs(),
+        outputs: Arc::new(parsed.outputs()),
         resources: request(&stage.terms.resources),
         retries: Policy::of(stage.terms.retries),
         timeout: stage.terms.timeout,
@@ -180,9 +189,14 @@ fn request(written: &Resources) -> Request {
 
 /// The name of an instance: `probe[source=waves,replicate=2]`.
 fn name(stage: &str, point: &[(String, String)]) -> String {
-    if point.is_empty() {
-        return stage.to_owned();
+    let mut name = stage.to_owned();
+    for (index, (axis, label)) in point.iter().enumerate() {
+        for part in [if index == 0 { "[" } else { "," }, axis, "=", label] {
+            name.push_str(part);
+        }
     }
-    let parts: Vec<String> = point.iter().map(|(axis, label)| format!("{axis}={label}")).collect();
-    format!("{stage}[{}]", parts.join(","))
+    if !point.is_empty() {
+        name.push(']');
+    }
+    name
 }

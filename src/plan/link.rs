@@ -150,7 +150,7 @@ impl Builder<'_> {
     fn output(&self, pending: &Pending<'_>, from: NodeId) -> Result<String, Refusal> {
         let edge = &pending.edge;
         let stage = stage_of(&edge.text).unwrap_or_default();
-        let Outputs { main, types } = &self.graph.node(from).outputs;
+        let Outputs { main, types } = self.graph.node(from).outputs.as_ref();
         let named = edge.text.split_once('.').map(|(_, output)| output.to_owned());
         let listed = || types.keys().map(String::as_str);
         let Some(output) = named.or_else(|| main.clone()) else {

@@ -277,7 +277,9 @@ impl<'a> DataHashes<'a> {
 /// part of a string, in which a quote is escaped.
 pub fn resolve_seeds(parameters: String, experiment: u64) -> String {
     let Some((before, after)) = parameters.split_once(A_SEED) else { return parameters };
-    let mut resolved = before.to_owned();
+    // A seed has at most 20 digits.
+    let mut resolved = String::with_capacity(parameters.len() + 20);
+    resolved.push_str(before);
     for seed in after.split(A_SEED) {
         let (number, rest) = seed.split_at(seed.find('}').expect("a seed is a table of its own"));
         let written = number.parse().expect("a seed is a whole number");

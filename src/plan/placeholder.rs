@@ -64,7 +64,10 @@ pub fn fill(value: &Value, place: &Place<'_>) -> Result<Value, Unfilled> {
             ValueKind::List(items.iter().map(|i| fill(i, place)).collect::<Result<_, _>>()?)
         }
         ValueKind::Table(entries) => {
-            let filled = |e: &Entry| Ok(Entry { value: fill(&e.value, place)?, ..e.clone() });
+            let filled = |entry: &Entry| {
+                let (key, key_origin) = (entry.key.clone(), entry.key_origin);
+                Ok(Entry { key, key_origin, value: fill(&entry.value, place)? })
+            };
             ValueKind::Table(entries.iter().map(filled).collect::<Result<_, Unfilled>>()?)
         }
         plain => plain.clone(),

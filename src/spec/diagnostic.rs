@@ -49,7 +49,7 @@ impl Diagnostic {
 }
 
 /// All the mistakes found, in the order of the text and each once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     all: Vec<Diagnostic>,
     /// Which of them are about a value: a generated experiment may have thousands, and each is looked for among those
