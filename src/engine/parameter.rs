@@ -27,6 +27,8 @@ pub const NAME: &str = "name";
 pub const IMPORTS: &str = "imports";
 /// Names the accepted artifact types in the JSON Schema of an input field.
 pub const ACCEPTS: &str = "x-artifact";
+/// Names the unit in the JSON Schema of a quantity.
+pub const UNIT_SCHEMA: &str = "x-unit";
 /// Marks the JSON Schema of a path of user data.
 pub const PATH_SCHEMA: &str = "x-path";
 

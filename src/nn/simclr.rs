@@ -48,6 +48,7 @@ pub enum Objective {
 pub struct Temperature {
     /// Divides the cosines in the loss; above 0. The paper names none; 0.5 is that of its code. Lower values weigh the
     /// most similar negatives more.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
 }
 

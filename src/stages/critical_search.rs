@@ -70,21 +70,29 @@ enum SearchMethod {
 #[serde(deny_unknown_fields, default)]
 struct NewtonMr {
     /// First step size, in (0, 1].
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     alpha: f64,
     /// What a refused step size is multiplied by, in (0, 1).
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     beta: f64,
     /// Share of the promised decrease that a step must bring, in (0, 1).
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     rho: f64,
     /// The same for the full step, which is tried first; not tried where 0.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pure_rho: f64,
     /// Tolerance of the inner solver on its relative residuals, above 0. How many points look gradient-flat depends on
     /// it.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     rtol: f64,
     /// Most inner iterations of a solve, at least 1; as many as there are parameters where absent.
+    #[schemars(range(min = 1))]
     inner_iterations: Option<usize>,
     /// Largest norm of a step before the line search, above 0.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     norm_limit: f64,
     /// Largest condition number that is inverted, above 1.
+    #[schemars(extend("exclusiveMinimum" = 1))]
     condition_limit: f64,
 }
 
@@ -108,12 +116,16 @@ impl Default for NewtonMr {
 #[serde(deny_unknown_fields, default)]
 struct GradientNorm {
     /// First step size, above 0.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     alpha: f64,
     /// What a refused step size is multiplied by, in (0, 1).
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     beta: f64,
     /// Share of the promised decrease that a step must bring (Armijo), in (0, 1).
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     rho: f64,
     /// Share of the slope that may be left (curvature), in (0, 1).
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     gamma: f64,
 }
 

@@ -27,10 +27,12 @@ pub struct DataDownsample {
     /// Side of the central square that is kept, in pixels; a multiple of `size`, at most the images' sides.
     #[serde(default = "twenty")]
     #[schemars(range(min = 1))]
+    #[schemars(extend("x-unit" = "pixels"))]
     crop: usize,
     /// Side of the result in pixels; each is the mean of a block.
     #[serde(default = "four")]
     #[schemars(range(min = 1))]
+    #[schemars(extend("x-unit" = "pixels"))]
     size: usize,
     /// Whether each pixel is brought to mean 0 and variance 1 over the images.
     #[serde(default = "yes")]

@@ -33,9 +33,11 @@ pub struct ImagesTable {
     path: DataPath,
     /// Rows of an image, in pixels.
     #[schemars(range(min = 1))]
+    #[schemars(extend("x-unit" = "pixels"))]
     height: usize,
     /// Columns of an image, in pixels.
     #[schemars(range(min = 1))]
+    #[schemars(extend("x-unit" = "pixels"))]
     width: usize,
     /// Channels of an image; the table holds one after the other.
     #[serde(default = "one")]

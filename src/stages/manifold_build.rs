@@ -43,6 +43,7 @@ pub struct ManifoldBuild {
     /// absent.
     #[serde(default)]
     #[schemars(range(min = 1, max = 4096))]
+    #[schemars(extend("x-unit" = "pixels"))]
     size: Option<usize>,
     /// Seed of the choice of images and of the variation.
     #[serde(default)]
@@ -72,6 +73,7 @@ struct Translation {
     /// than takes an image off it; pixels that leave the canvas are lost.
     #[serde(default = "three")]
     #[schemars(range(max = 4096))]
+    #[schemars(extend("x-unit" = "pixels"))]
     max_shift: usize,
 }
 

@@ -86,6 +86,7 @@ enum Optimizer {
 #[serde(deny_unknown_fields)]
 struct GradientDescent {
     /// Step size, above 0; published for the linear autoencoder: 0.01 (Frye et al. 2019).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     rate: f64,
 }
 
@@ -94,8 +95,10 @@ struct GradientDescent {
 #[serde(deny_unknown_fields)]
 struct Momentum {
     /// Step size, above 0. What Frye et al. 2021 took for images is not published.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     rate: f64,
     /// What is kept of the velocity, at least 0 and below 1.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     momentum: f64,
 }
 

@@ -39,10 +39,12 @@ pub struct TaskTranslate {
     bases: usize,
     /// Largest shift in pixels, each way and in both directions; at most `size`.
     #[serde(default = "half")]
+    #[schemars(extend("x-unit" = "pixels"))]
     max_shift: usize,
     /// Side of the canvas in pixels.
     #[serde(default = "side")]
     #[schemars(range(min = 1, max = 4096))]
+    #[schemars(extend("x-unit" = "pixels"))]
     size: usize,
     /// Samples of each base image to train on.
     #[serde(default = "five_thousand")]

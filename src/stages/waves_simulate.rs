@@ -39,12 +39,12 @@ pub struct WavesSimulate {
     /// Frames a second of simulated time, above 0 and at most 1 / `dt`. Each frame is the state at the nearest time
     /// step. The default, 35/3, is the macroscope's rate (Ligeralde et al. 2023, who equate 3 s with 35 frames).
     #[serde(default = "macroscope")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "1/s"))]
     output_rate: f64,
     /// Simulated time before the first frame, in s, at least 0. The default, 500 s, is that of the instructions of
     /// Lansdell's code. At most 1e12 time steps in all.
     #[serde(default = "burn_in")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-unit" = "s"))]
     burn_in: f64,
     /// The model and its constants.
     #[serde(default)]

@@ -4,6 +4,7 @@
 //! time or space, and [`normalize`] brings it into the range a network expects. All bits are the same on every
 //! machine and for any number of threads.
 
+mod checks;
 pub mod diffusion;
 pub mod events;
 pub mod lansdell;

@@ -3,13 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::math;
-
 /// Frames per second of the macroscope that recorded real waves: 35 in 3 s (Ligeralde et al. 2023).
 pub const MACROSCOPE_RATE: f64 = 35.0 / 3.0;
-
-/// Time steps of a simulation at most: a century of computing, and far from where a count of steps loses precision.
-const MOST_STEPS: f64 = 1e12;
 
 /// What is simulated: how large a retina, for how long, and with which constants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,68 +37,98 @@ pub struct Recording {
 #[serde(deny_unknown_fields, default)]
 pub struct Lansdell {
     /// Side of the retina in mm.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "mm"))]
     pub length: f64,
     /// Time step in s, above 0. 0.001 is the paper's code's; 0.005 gives the same statistics five times faster. At most
     /// 2 over the fastest rate of a cell, which is as a rule the membrane's, all conductances open: (g_L + g_ACh +
     /// noise + the larger of g_Ca and g_K) / C_m. That is 5.8 ms with the paper's realistic noise of 20 nS.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "s"))]
     pub dt: f64,
     /// Random conductance that starts waves, in nS.
     pub noise: Noise,
     /// Time in s for which a draw of the noise is held; at least `dt`.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "s"))]
     pub noise_interval: f64,
     /// Membrane capacitance (C_m) in pF.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "pF"))]
     pub capacitance: f64,
     /// Reversal potential of calcium (V_Ca) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub calcium_reversal: f64,
     /// Reversal potential of potassium (V_K) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub potassium_reversal: f64,
     /// Reversal potential of the leak (V_L) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub leak_reversal: f64,
     /// Reversal potential of the cholinergic synapses (V_syn) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub synaptic_reversal: f64,
     /// Reversal potential of the noise (V_N) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub noise_reversal: f64,
     /// Largest calcium conductance (g_Ca) in nS.
+    #[schemars(range(min = 0.0), extend("x-unit" = "nS"))]
     pub calcium_conductance: f64,
     /// Largest potassium conductance (g_K) in nS.
+    #[schemars(range(min = 0.0), extend("x-unit" = "nS"))]
     pub potassium_conductance: f64,
     /// Leak conductance (g_L) in nS.
+    #[schemars(range(min = 0.0), extend("x-unit" = "nS"))]
     pub leak_conductance: f64,
     /// Largest synaptic conductance (g_ACh) in nS.
+    #[schemars(range(min = 0.0), extend("x-unit" = "nS"))]
     pub synaptic_conductance: f64,
     /// Potential at which half the calcium channels are open (V_1) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub calcium_midpoint: f64,
     /// Width of the calcium activation (V_2) in mV.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "mV"))]
     pub calcium_width: f64,
     /// Potential at which half the potassium channels are open (V_3) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub potassium_midpoint: f64,
     /// Width of the potassium activation (V_4) in mV.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "mV"))]
     pub potassium_width: f64,
     /// Time constant of the potassium gate (τ_R) in s.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "s"))]
     pub potassium_time: f64,
     /// Decay time of acetylcholine (τ_ACh) in s.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "s"))]
     pub acetylcholine_time: f64,
     /// Decay time of the slow after-hyperpolarization (τ_S) in s.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "s"))]
     pub hyperpolarization_time: f64,
     /// Strength of the slow after-hyperpolarization (α). Less gives more frequent waves: pre-training used 0.5.
+    #[schemars(range(min = 0.0))]
     pub hyperpolarization_strength: f64,
     /// Rate at which an active cell builds up its hyperpolarization (γ) in 1/s.
+    #[schemars(range(min = 0.0), extend("x-unit" = "1/s"))]
     pub hyperpolarization_rate: f64,
     /// Rate at which an active cell releases acetylcholine (β) in nM/s.
+    #[schemars(range(min = 0.0), extend("x-unit" = "nM/s"))]
     pub release_rate: f64,
     /// Steepness of the release over the potential (κ) in 1/mV.
+    #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "1/mV"))]
     pub release_steepness: f64,
     /// Potential of half the release (V_0) in mV.
+    #[schemars(extend("x-unit" = "mV"))]
     pub release_midpoint: f64,
     /// Sensitivity of the synapses to acetylcholine (δ) in 1/nM².
+    #[schemars(range(min = 0.0), extend("x-unit" = "1/nM²"))]
     pub acetylcholine_sensitivity: f64,
     /// Diffusion coefficient of acetylcholine (D) in mm²/s.
+    #[schemars(range(min = 0.0), extend("x-unit" = "mm²/s"))]
     pub diffusion: f64,
     /// Current injected into the central cell during the pulse (I_app) in pA.
+    #[schemars(extend("x-unit" = "pA"))]
     pub applied_current: f64,
     /// Start of the pulse in s from the beginning of the burn-in, rounded up to a draw of the noise.
+    #[schemars(extend("x-unit" = "s"))]
     pub pulse_start: f64,
     /// Duration of the pulse in s.
+    #[schemars(range(min = 0.0), extend("x-unit" = "s"))]
     pub pulse_duration: f64,
 }
 
@@ -114,13 +139,16 @@ pub enum Noise {
     /// Exponential: many weak inputs. The default of the paper's code.
     Exponential {
         /// Inverse of the mean conductance, in 1/nS, above 0: 5 is a mean of 0.2 nS.
+        #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "1/nS"))]
         rate: f64,
     },
     /// All or nothing: rare strong inputs, which the paper uses for realistic waves.
     Bernoulli {
         /// Conductance of an input in nS, at least 0: 20 in the scripts for realistic waves of the paper's code.
+        #[schemars(range(min = 0.0), extend("x-unit" = "nS"))]
         conductance: f64,
         /// Probability of an input to a cell in one interval, in [0, 1]: 0.1/800 there, so that a cell gets one in 800 s.
+        #[schemars(range(min = 0.0, max = 1.0))]
         probability: f64,
     },
 }
@@ -174,192 +202,12 @@ impl Noise {
     pub const REALISTIC: Self = Self::Bernoulli { conductance: 20.0, probability: 0.1 / 800.0 };
 
     /// Largest conductance in nS that a cell meets. Exponential draws above 10 means are one in 22,000.
-    fn ceiling(self) -> f64 {
+    pub(super) fn ceiling(self) -> f64 {
         match self {
             Self::Exponential { rate } => 10.0 / rate,
             Self::Bernoulli { probability: 0.0, .. } => 0.0,
             Self::Bernoulli { conductance, .. } => conductance,
         }
-    }
-}
-
-impl Parameters {
-    /// Lists every field that is out of range, with what is wrong; empty if the simulation can run.
-    pub fn check(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        self.check_counts(&mut found);
-        for (field, value) in self.positive() {
-            if !(value > 0.0 && value.is_finite()) {
-                found.push((field, format!("must be positive and finite, is {value}")));
-            }
-        }
-        for (field, value) in self.not_negative() {
-            if !(value >= 0.0 && value.is_finite()) {
-                found.push((field, format!("must not be negative or infinite, is {value}")));
-            }
-        }
-        for (field, value) in self.finite() {
-            if !value.is_finite() {
-                found.push((field, format!("must be finite, is {value}")));
-            }
-        }
-        self.check_noise(&mut found);
-        if found.is_empty() {
-            self.check_times(&mut found);
-        }
-        found
-    }
-
-    fn check_counts(&self, found: &mut Vec<(&'static str, String)>) {
-        if !(2..=4096).contains(&self.recording.size) {
-            found
-                .push(("size", format!("must lie between 2 and 4096, is {}", self.recording.size)));
-        } else if self.recording.frames == 0
-            || self.recording.frames > (isize::MAX as usize / 4) / self.recording.size.pow(2)
-        {
-            found.push((
-                "frames",
-                format!("must be at least 1 and fit memory, is {}", self.recording.frames),
-            ));
-        }
-    }
-
-    fn positive(&self) -> [(&'static str, f64); 11] {
-        [
-            ("length", self.model.length),
-            ("dt", self.model.dt),
-            ("output_rate", self.recording.output_rate),
-            ("noise_interval", self.model.noise_interval),
-            ("capacitance", self.model.capacitance),
-            ("calcium_width", self.model.calcium_width),
-            ("potassium_width", self.model.potassium_width),
-            ("potassium_time", self.model.potassium_time),
-            ("acetylcholine_time", self.model.acetylcholine_time),
-            ("hyperpolarization_time", self.model.hyperpolarization_time),
-            ("release_steepness", self.model.release_steepness),
-        ]
-    }
-
-    fn not_negative(&self) -> [(&'static str, f64); 11] {
-        [
-            ("burn_in", self.recording.burn_in),
-            ("calcium_conductance", self.model.calcium_conductance),
-            ("potassium_conductance", self.model.potassium_conductance),
-            ("leak_conductance", self.model.leak_conductance),
-            ("synaptic_conductance", self.model.synaptic_conductance),
-            ("hyperpolarization_strength", self.model.hyperpolarization_strength),
-            ("hyperpolarization_rate", self.model.hyperpolarization_rate),
-            ("release_rate", self.model.release_rate),
-            ("acetylcholine_sensitivity", self.model.acetylcholine_sensitivity),
-            ("diffusion", self.model.diffusion),
-            ("pulse_duration", self.model.pulse_duration),
-        ]
-    }
-
-    fn finite(&self) -> [(&'static str, f64); 10] {
-        [
-            ("calcium_reversal", self.model.calcium_reversal),
-            ("potassium_reversal", self.model.potassium_reversal),
-            ("leak_reversal", self.model.leak_reversal),
-            ("synaptic_reversal", self.model.synaptic_reversal),
-            ("noise_reversal", self.model.noise_reversal),
-            ("calcium_midpoint", self.model.calcium_midpoint),
-            ("potassium_midpoint", self.model.potassium_midpoint),
-            ("release_midpoint", self.model.release_midpoint),
-            ("applied_current", self.model.applied_current),
-            ("pulse_start", self.model.pulse_start),
-        ]
-    }
-
-    fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
-        match self.model.noise {
-            Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
-                let rule = format!("must be positive and finite, is {rate}");
-                found.push(("noise.exponential.rate", rule));
-            }
-            Noise::Bernoulli { conductance, .. }
-                if !(conductance >= 0.0 && conductance.is_finite()) =>
-            {
-                let rule = format!("must be finite and not negative, is {conductance}");
-                found.push(("noise.bernoulli.conductance", rule));
-            }
-            Noise::Bernoulli { probability, .. } if !(0.0..=1.0).contains(&probability) => {
-                let rule = format!("must be from 0 to 1, is {probability}");
-                found.push(("noise.bernoulli.probability", rule));
-            }
-            Noise::Exponential { .. } | Noise::Bernoulli { .. } => {}
-        }
-    }
-
-    fn check_times(&self, found: &mut Vec<(&'static str, String)>) {
-        let dt = self.model.dt;
-        let (rate, cause) = self.stiffest_rate();
-        // The explicit midpoint method damps y' = -rate y as long as dt * rate <= 2.
-        if dt * rate > 2.0 {
-            let bound = 2.0 / rate;
-            let reason = "explicit midpoint steps need dt <= 2 / rate";
-            found.push((
-                "dt",
-                format!("must be at most {bound:.2e} s, is {dt}: {cause} at up to {rate:.0}/s, and {reason}"),
-            ));
-        }
-        let Recording { burn_in, frames, output_rate, .. } = self.recording;
-        let steps = (burn_in + frames as f64 / output_rate) / dt;
-        if steps > MOST_STEPS {
-            let all = "(burn_in + frames / output_rate) / dt";
-            let rule = format!(
-                "must leave at most {MOST_STEPS:.0e} time steps, {all}, which are {steps:.1e}"
-            );
-            found.push(("burn_in", rule));
-        }
-        if self.recording.output_rate * dt > 1.0 {
-            let most = 1.0 / dt;
-            found.push((
-                "output_rate",
-                format!("must be at most 1 / dt = {most}, is {}", self.recording.output_rate),
-            ));
-        }
-        if self.model.noise_interval < dt {
-            found.push((
-                "noise_interval",
-                format!("must be at least dt, is {}", self.model.noise_interval),
-            ));
-        }
-    }
-
-    /// Bounds the fastest relaxation of a cell in 1/s and says what relaxes.
-    ///
-    /// The membrane's rate is its open conductance over its capacitance. Calcium pulls the potential to where
-    /// potassium is in balance with it only if it is partly closed, so the larger of the two stands for both.
-    fn stiffest_rate(&self) -> (f64, String) {
-        let open = self.model.leak_conductance
-            + self.model.synaptic_conductance
-            + self.model.noise.ceiling()
-            + self.model.calcium_conductance.max(self.model.potassium_conductance);
-        let lowest = self.model.potassium_reversal.min(self.model.leak_reversal);
-        let highest = self
-            .model
-            .calcium_reversal
-            .max(self.model.synaptic_reversal)
-            .max(self.model.noise_reversal);
-        let distance = (lowest - self.model.potassium_midpoint)
-            .abs()
-            .max((highest - self.model.potassium_midpoint).abs());
-        let hyperpolarization = self.model.hyperpolarization_strength
-            * self.model.hyperpolarization_rate
-            * self.model.hyperpolarization_time;
-        let gate = math::cosh(distance / (2.0 * self.model.potassium_width)) + hyperpolarization;
-        let membrane =
-            format!("the membrane relaxes ({open:.1} nS over {} pF)", self.model.capacitance);
-        [
-            (gate / self.model.potassium_time, "the potassium gate relaxes".to_owned()),
-            (1.0 / self.model.acetylcholine_time, "acetylcholine decays".to_owned()),
-            (1.0 / self.model.hyperpolarization_time, "the hyperpolarization decays".to_owned()),
-        ]
-        .into_iter()
-        .fold((1000.0 * open / self.model.capacitance, membrane), |a, b| {
-            if b.0 > a.0 { b } else { a }
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::engine::parameter::{ACCEPTS, PATH_SCHEMA};
+use crate::engine::parameter::{ACCEPTS, PATH_SCHEMA, UNIT_SCHEMA};
 
 /// What a schema says of itself.
 pub fn description(schema: &Json) -> String {
@@ -99,12 +99,24 @@ pub fn type_of(schema: &Json) -> String {
 }
 
 fn range(schema: &Json) -> String {
-    let bound = |key: &str| schema.get(key).filter(|v| v.as_f64().is_some()).map(Json::to_string);
-    match (bound("minimum"), bound("maximum")) {
-        (Some(least), Some(most)) => format!(" from {least} to {most}"),
-        (Some(least), None) => format!(" of at least {least}"),
-        (None, Some(most)) => format!(" of at most {most}"),
-        (None, None) => String::new(),
+    // `1.0` is `1` to a reader.
+    let bound = |key: &str| Some(schema.get(key)?.as_f64()?.to_string());
+    let (least, most) = (bound("minimum"), bound("maximum"));
+    let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
+    let range = match (least, most, above, below) {
+        (Some(least), Some(most), ..) => format!(" from {least} to {most}"),
+        (least, most, above, below) => {
+            let least = least.map(|least| format!("of at least {least}"));
+            let above = above.map(|above| format!("above {above}"));
+            let most = most.map(|most| format!("at most {most}"));
+            let below = below.map(|below| format!("below {below}"));
+            let both: Vec<String> = least.or(above).into_iter().chain(most.or(below)).collect();
+            if both.is_empty() { String::new() } else { format!(" {}", both.join(" and ")) }
+        }
+    };
+    match schema.get(UNIT_SCHEMA).and_then(Json::as_str) {
+        Some(unit) => format!("{range}, in {unit}"),
+        None => range,
     }
 }
 

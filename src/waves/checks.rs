@@ -1,0 +1,187 @@
+//! Which parameters the simulation can run with: ranges, and time steps that stay stable.
+
+use super::math;
+use super::parameters::{Noise, Parameters, Recording};
+
+/// Time steps of a simulation at most: a century of computing, and far from where a count of steps loses precision.
+const MOST_STEPS: f64 = 1e12;
+
+impl Parameters {
+    /// Lists every field that is out of range, with what is wrong; empty if the simulation can run.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        self.check_counts(&mut found);
+        for (field, value) in self.positive() {
+            if !(value > 0.0 && value.is_finite()) {
+                found.push((field, format!("must be positive and finite, is {value}")));
+            }
+        }
+        for (field, value) in self.not_negative() {
+            if !(value >= 0.0 && value.is_finite()) {
+                found.push((field, format!("must not be negative or infinite, is {value}")));
+            }
+        }
+        for (field, value) in self.finite() {
+            if !value.is_finite() {
+                found.push((field, format!("must be finite, is {value}")));
+            }
+        }
+        self.check_noise(&mut found);
+        if found.is_empty() {
+            self.check_times(&mut found);
+        }
+        found
+    }
+
+    fn check_counts(&self, found: &mut Vec<(&'static str, String)>) {
+        if !(2..=4096).contains(&self.recording.size) {
+            found
+                .push(("size", format!("must lie between 2 and 4096, is {}", self.recording.size)));
+        } else if self.recording.frames == 0
+            || self.recording.frames > (isize::MAX as usize / 4) / self.recording.size.pow(2)
+        {
+            found.push((
+                "frames",
+                format!("must be at least 1 and fit memory, is {}", self.recording.frames),
+            ));
+        }
+    }
+
+    fn positive(&self) -> [(&'static str, f64); 11] {
+        [
+            ("length", self.model.length),
+            ("dt", self.model.dt),
+            ("output_rate", self.recording.output_rate),
+            ("noise_interval", self.model.noise_interval),
+            ("capacitance", self.model.capacitance),
+            ("calcium_width", self.model.calcium_width),
+            ("potassium_width", self.model.potassium_width),
+            ("potassium_time", self.model.potassium_time),
+            ("acetylcholine_time", self.model.acetylcholine_time),
+            ("hyperpolarization_time", self.model.hyperpolarization_time),
+            ("release_steepness", self.model.release_steepness),
+        ]
+    }
+
+    fn not_negative(&self) -> [(&'static str, f64); 11] {
+        [
+            ("burn_in", self.recording.burn_in),
+            ("calcium_conductance", self.model.calcium_conductance),
+            ("potassium_conductance", self.model.potassium_conductance),
+            ("leak_conductance", self.model.leak_conductance),
+            ("synaptic_conductance", self.model.synaptic_conductance),
+            ("hyperpolarization_strength", self.model.hyperpolarization_strength),
+            ("hyperpolarization_rate", self.model.hyperpolarization_rate),
+            ("release_rate", self.model.release_rate),
+            ("acetylcholine_sensitivity", self.model.acetylcholine_sensitivity),
+            ("diffusion", self.model.diffusion),
+            ("pulse_duration", self.model.pulse_duration),
+        ]
+    }
+
+    fn finite(&self) -> [(&'static str, f64); 10] {
+        [
+            ("calcium_reversal", self.model.calcium_reversal),
+            ("potassium_reversal", self.model.potassium_reversal),
+            ("leak_reversal", self.model.leak_reversal),
+            ("synaptic_reversal", self.model.synaptic_reversal),
+            ("noise_reversal", self.model.noise_reversal),
+            ("calcium_midpoint", self.model.calcium_midpoint),
+            ("potassium_midpoint", self.model.potassium_midpoint),
+            ("release_midpoint", self.model.release_midpoint),
+            ("applied_current", self.model.applied_current),
+            ("pulse_start", self.model.pulse_start),
+        ]
+    }
+
+    fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
+        match self.model.noise {
+            Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
+                let rule = format!("must be positive and finite, is {rate}");
+                found.push(("noise.exponential.rate", rule));
+            }
+            Noise::Bernoulli { conductance, .. }
+                if !(conductance >= 0.0 && conductance.is_finite()) =>
+            {
+                let rule = format!("must be finite and not negative, is {conductance}");
+                found.push(("noise.bernoulli.conductance", rule));
+            }
+            Noise::Bernoulli { probability, .. } if !(0.0..=1.0).contains(&probability) => {
+                let rule = format!("must be from 0 to 1, is {probability}");
+                found.push(("noise.bernoulli.probability", rule));
+            }
+            Noise::Exponential { .. } | Noise::Bernoulli { .. } => {}
+        }
+    }
+
+    fn check_times(&self, found: &mut Vec<(&'static str, String)>) {
+        let dt = self.model.dt;
+        let (rate, cause) = self.stiffest_rate();
+        // The explicit midpoint method damps y' = -rate y as long as dt * rate <= 2.
+        if dt * rate > 2.0 {
+            let bound = 2.0 / rate;
+            let reason = "explicit midpoint steps need dt <= 2 / rate";
+            found.push((
+                "dt",
+                format!("must be at most {bound:.2e} s, is {dt}: {cause} at up to {rate:.0}/s, and {reason}"),
+            ));
+        }
+        let Recording { burn_in, frames, output_rate, .. } = self.recording;
+        let steps = (burn_in + frames as f64 / output_rate) / dt;
+        if steps > MOST_STEPS {
+            let all = "(burn_in + frames / output_rate) / dt";
+            let rule = format!(
+                "must leave at most {MOST_STEPS:.0e} time steps, {all}, which are {steps:.1e}"
+            );
+            found.push(("burn_in", rule));
+        }
+        if self.recording.output_rate * dt > 1.0 {
+            let most = 1.0 / dt;
+            found.push((
+                "output_rate",
+                format!("must be at most 1 / dt = {most}, is {}", self.recording.output_rate),
+            ));
+        }
+        if self.model.noise_interval < dt {
+            found.push((
+                "noise_interval",
+                format!("must be at least dt, is {}", self.model.noise_interval),
+            ));
+        }
+    }
+
+    /// Bounds the fastest relaxation of a cell in 1/s and says what relaxes.
+    ///
+    /// The membrane's rate is its open conductance over its capacitance. Calcium pulls the potential to where
+    /// potassium is in balance with it only if it is partly closed, so the larger of the two stands for both.
+    fn stiffest_rate(&self) -> (f64, String) {
+        let open = self.model.leak_conductance
+            + self.model.synaptic_conductance
+            + self.model.noise.ceiling()
+            + self.model.calcium_conductance.max(self.model.potassium_conductance);
+        let lowest = self.model.potassium_reversal.min(self.model.leak_reversal);
+        let highest = self
+            .model
+            .calcium_reversal
+            .max(self.model.synaptic_reversal)
+            .max(self.model.noise_reversal);
+        let distance = (lowest - self.model.potassium_midpoint)
+            .abs()
+            .max((highest - self.model.potassium_midpoint).abs());
+        let hyperpolarization = self.model.hyperpolarization_strength
+            * self.model.hyperpolarization_rate
+            * self.model.hyperpolarization_time;
+        let gate = math::cosh(distance / (2.0 * self.model.potassium_width)) + hyperpolarization;
+        let membrane =
+            format!("the membrane relaxes ({open:.1} nS over {} pF)", self.model.capacitance);
+        [
+            (gate / self.model.potassium_time, "the potassium gate relaxes".to_owned()),
+            (1.0 / self.model.acetylcholine_time, "acetylcholine decays".to_owned()),
+            (1.0 / self.model.hyperpolarization_time, "the hyperpolarization decays".to_owned()),
+        ]
+        .into_iter()
+        .fold((1000.0 * open / self.model.capacitance, membrane), |a, b| {
+            if b.0 > a.0 { b } else { a }
+        })
+    }
+}
