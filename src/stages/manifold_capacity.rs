@@ -414,7 +414,7 @@ mod tests {
         let error = run("{ k = 29 }").unwrap_err().to_string();
         assert!(error.contains("29 directions are to be removed"), "{error}");
         let error = run("{ reps = 0, max_iterations = 0 }").unwrap_err().to_string();
-        assert!(error.contains("`reps` from 1") && error.contains("`max_iterations` from 1"));
+        assert!(error.contains("low_rank.reps") && error.contains("low_rank.max_iterations"));
     }
 
     #[test]

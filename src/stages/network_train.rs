@@ -317,7 +317,7 @@ mod tests {
         assert!(error.to_string().contains("from 1 to 65536"));
         let text = format!("{text}\noptimizer = {{ momentum = {{ rate = 0.0, momentum = 1.0 }} }}");
         let error = bench().run::<NetworkTrain>(&text).unwrap_err().to_string();
-        assert!(error.contains("`rate` above 0") && error.contains("`momentum` of"), "{error}");
+        assert!(error.contains("momentum.rate") && error.contains("momentum.momentum"), "{error}");
     }
 
     #[test]

@@ -185,3 +185,105 @@ impl Parameters {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parameters::Lansdell;
+    use super::*;
+
+    fn of(model: Lansdell) -> Parameters {
+        Parameters { model, ..Parameters::default() }
+    }
+
+    #[test]
+    fn the_defaults_pass() {
+        assert_eq!(Parameters::default().check(), []);
+        let fast = of(Lansdell { dt: 0.005, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(fast.check(), []);
+    }
+
+    #[test]
+    fn all_violations_are_found_at_once() {
+        let bad = Parameters {
+            recording: Recording { size: 1, burn_in: f64::NAN, ..Recording::default() },
+            model: Lansdell {
+                capacitance: -1.0,
+                leak_reversal: f64::INFINITY,
+                noise: Noise::Bernoulli { conductance: 20.0, probability: 1.5 },
+                ..Lansdell::default()
+            },
+        };
+        let fields: Vec<_> = bad.check().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(
+            fields,
+            ["size", "capacitance", "burn_in", "leak_reversal", "noise.bernoulli.probability"]
+        );
+    }
+
+    #[test]
+    fn unstable_steps_are_refused_with_the_reason() {
+        for (dt, noise) in [(0.05, Noise::REALISTIC), (0.02, Noise::Exponential { rate: 5.0 })] {
+            let found = of(Lansdell { dt, noise, ..Lansdell::default() }).check();
+            assert_eq!(found[0].0, "dt", "{found:?}");
+        }
+        let found =
+            of(Lansdell { dt: 0.05, noise: Noise::REALISTIC, ..Lansdell::default() }).check();
+        assert_eq!(
+            found[0].1,
+            "must be at most 5.82e-3 s, is 0.05: the membrane relaxes (55.0 nS over 160 pF) at up to 344/s, and \
+             explicit midpoint steps need dt <= 2 / rate"
+        );
+        let just_stable =
+            of(Lansdell { dt: 0.0058, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(just_stable.check(), []);
+        let too_long = of(Lansdell { dt: 0.0059, noise: Noise::REALISTIC, ..Lansdell::default() });
+        assert_eq!(too_long.check().len(), 1);
+        let stiff = of(Lansdell { hyperpolarization_strength: 1e4, ..Lansdell::default() });
+        assert!(stiff.check()[0].1.contains("potassium gate"), "{:?}", stiff.check());
+    }
+
+    #[test]
+    fn noise_out_of_range_is_named() {
+        let check = |noise: Noise, field: &str, rule: &str| {
+            let found = of(Lansdell { noise, ..Lansdell::default() }).check();
+            assert_eq!(found, [(field, rule.to_owned())]);
+        };
+        check(
+            Noise::Exponential { rate: -1.0 },
+            "noise.exponential.rate",
+            "must be positive and finite, is -1",
+        );
+        check(
+            Noise::Bernoulli { conductance: -2.0, probability: 0.5 },
+            "noise.bernoulli.conductance",
+            "must be finite and not negative, is -2",
+        );
+        check(
+            Noise::Bernoulli { conductance: 2.0, probability: 1.5 },
+            "noise.bernoulli.probability",
+            "must be from 0 to 1, is 1.5",
+        );
+    }
+
+    #[test]
+    fn simulations_without_end_are_refused() {
+        for recording in [
+            Recording { burn_in: 1e300, ..Recording::default() },
+            Recording { output_rate: 1e-9, ..Recording::default() },
+        ] {
+            let found = Parameters { recording, model: Lansdell::default() }.check();
+            assert_eq!(found.len(), 1);
+            assert!(found[0].0 == "burn_in" && found[0].1.contains("at most 1e12"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn sampling_is_not_finer_than_the_steps() {
+        let found = Parameters {
+            recording: Recording { output_rate: 2000.0, ..Recording::default() },
+            model: Lansdell { noise_interval: 1e-4, ..Lansdell::default() },
+        };
+        let fields: Vec<_> = found.check().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["output_rate", "noise_interval"]);
+    }
+}
