@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::measure::{median, run};
 use crate::site::{command, folder};
 
-/// Three axes, and a chain of stages along them all: 9900 nodes of a kind with few parameters and one with many.
+/// Three axes, and a chain of stages along them all: 9900 nodes, a third of them with parameters of their own.
 const SWEPT: &str = r#"
 [experiment]
 name = "bench"
@@ -31,15 +31,30 @@ events = "@events"
 axis = "time"
 "#;
 
+/// Three axes, and a program for each of their 10,000 combinations, each with its own words.
+const PROGRAMS: &str = r#"
+[experiment]
+name = "bench"
+[axes]
+lr = { logspace = [1e-4, 1e-1, 10] }
+width = { range = [1, 11] }
+replicate = { range = [0, 100] }
+[stages.train]
+kind = "exec"
+command = ["sh", "-c", "echo ${lr} ${width} > $1", "sh", "{outputs.o}", "${replicate}"]
+outputs = { o = "table" }
+"#;
+
 /// How often each is timed.
 const REPETITIONS: usize = 15;
 
-/// Prints the lines on both experiments; `written` is the one without axes.
+/// Prints the lines on all experiments; `written` is the one without axes.
 pub(crate) fn print(written: &Graph) -> Result<()> {
     let folder = folder()?;
     std::fs::create_dir(folder.path().join("cache"))?;
     for (what, text, targets) in [
         ("9900 nodes of axes", SWEPT.to_owned(), [Some(0.05), Some(0.2)]),
+        ("10,000 programs of axes", PROGRAMS.to_owned(), [Some(0.05), Some(0.2)]),
         ("10,000 nodes written out", written.experiment(), [None, None]),
     ] {
         std::fs::write(folder.path().join("x.toml"), text)?;
