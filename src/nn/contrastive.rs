@@ -6,12 +6,12 @@ use candle_core::{D, DType, Tensor};
 
 use super::error::NnError;
 
-/// A contrastive loss of one batch.
+/// A loss of one batch.
 #[derive(Clone, Debug)]
-pub struct Contrast {
-    /// The mean over the anchors, a scalar that gradients flow from.
+pub struct BatchLoss {
+    /// A scalar that gradients flow from: the mean over the anchors.
     pub loss: Tensor,
-    /// Rows that have a positive.
+    /// How much the batch counts beside others: rows that have a positive, or pairs.
     pub anchors: usize,
 }
 
@@ -30,7 +30,7 @@ pub struct Origins<'a> {
 /// neighbor are no anchors; it is an error if there is no anchor, or if the batch holds a single event.
 ///
 /// `z` is n×d with rows of unit length.
-pub fn wave_contrast(z: &Tensor, origins: Origins, temperature: f64) -> Result<Contrast, NnError> {
+pub fn wave_contrast(z: &Tensor, origins: Origins, temperature: f64) -> Result<BatchLoss, NnError> {
     let (n, events, positions) = (z.dim(0)?, origins.events, origins.positions);
     check_origins(n, origins)?;
     check_temperature(temperature)?;
@@ -51,7 +51,7 @@ pub fn wave_contrast(z: &Tensor, origins: Origins, temperature: f64) -> Result<C
     let similarity = (rows.matmul(&z.t()?)? / temperature)?;
     let positive = log_sum_exp(&similarity, &mask(&neighbors)?)?;
     let negative = log_sum_exp(&similarity, &mask(&|i, j| events[i] != events[j])?)?;
-    Ok(Contrast { loss: (negative - positive)?.mean_all()?, anchors: anchors.len() })
+    Ok(BatchLoss { loss: (negative - positive)?.mean_all()?, anchors: anchors.len() })
 }
 
 /// Contrasts neighboring frames with all others: [`nt_xent`] over disjoint pairs of frames that follow each other.
@@ -61,7 +61,15 @@ pub fn neighbor_contrast(
     z: &Tensor,
     origins: Origins,
     temperature: f64,
-) -> Result<Contrast, NnError> {
+) -> Result<BatchLoss, NnError> {
+    let (first, second) = neighbor_pairs(z, origins)?;
+    nt_xent(&first, &second, temperature)
+}
+
+/// Takes disjoint pairs of frames that follow each other apart: the first of each, and the second.
+///
+/// It is an error if no two frames follow each other, or if there are fewer than two pairs.
+pub fn neighbor_pairs(z: &Tensor, origins: Origins) -> Result<(Tensor, Tensor), NnError> {
     check_origins(z.dim(0)?, origins)?;
     let (mut first, mut second): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
     let mut row = 0;
@@ -81,14 +89,14 @@ pub fn neighbor_contrast(
         return Err(NnError::NoNegatives { event: origins.events[first[0] as usize] });
     }
     let pick = |rows: Vec<u32>| z.index_select(&Tensor::new(rows, z.device())?, 0);
-    nt_xent(&pick(first)?, &pick(second)?, temperature)
+    Ok((pick(first)?, pick(second)?))
 }
 
 /// Contrasts two views of each image with all others: NT-Xent (Chen et al. 2020, eq. 1).
 ///
 /// `first` and `second` are n×d with rows of unit length; row i of one is the positive of row i of the other. The
 /// denominator runs over all 2n − 1 other rows, the positive among them.
-pub fn nt_xent(first: &Tensor, second: &Tensor, temperature: f64) -> Result<Contrast, NnError> {
+pub fn nt_xent(first: &Tensor, second: &Tensor, temperature: f64) -> Result<BatchLoss, NnError> {
     check_temperature(temperature)?;
     let n = first.dim(0)?;
     let z = Tensor::cat(&[first, second], 0)?;
@@ -96,7 +104,7 @@ pub fn nt_xent(first: &Tensor, second: &Tensor, temperature: f64) -> Result<Cont
     let others: Vec<u8> = (0..4 * n * n).map(|at| u8::from(at / (2 * n) != at % (2 * n))).collect();
     let all = log_sum_exp(&similarity, &Tensor::from_vec(others, (2 * n, 2 * n), z.device())?)?;
     let positive = ((first * second)?.sum(1)? / temperature)?;
-    Ok(Contrast { loss: (all.mean_all()? - positive.mean_all()?)?, anchors: 2 * n })
+    Ok(BatchLoss { loss: (all.mean_all()? - positive.mean_all()?)?, anchors: 2 * n })
 }
 
 /// Averages the cosine over pairs of neighbors in time, in [−1, 1]: the alignment of positives.
@@ -271,7 +279,7 @@ mod tests {
         // Frames 0, 1 of event 0 and both of events 1 and 3; frame 2 of event 0 and event 2 are left over.
         let z = normalize_rows(&normal("x", &[8, 3])).unwrap();
         let pick = |rows: &[u32]| z.index_select(&ids(rows), 0).unwrap();
-        let value = |contrast: Contrast| contrast.loss.to_scalar::<f64>().unwrap();
+        let value = |contrast: BatchLoss| contrast.loss.to_scalar::<f64>().unwrap();
         let expected = nt_xent(&pick(&[0, 3, 6]), &pick(&[1, 4, 7]), 0.5).unwrap();
         assert_eq!(value(neighbor_contrast(&z, ORIGINS, 0.5).unwrap()), value(expected));
         let fails = |events: &[u32], positions: &[u32]| {

@@ -21,6 +21,8 @@ pub mod params;
 pub mod projector;
 
 pub mod contrastive;
+pub mod noncontrastive;
+pub mod objective;
 
 pub mod simclr;
 pub mod simclr_state;

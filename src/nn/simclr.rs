@@ -4,13 +4,11 @@ use std::ops::{ControlFlow, Range};
 
 use candle_core::{DType, Device, Tensor};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::contrastive::{Contrast, alignment, neighbor_contrast, uniformity, wave_contrast};
+use super::contrastive::{alignment, uniformity};
 use super::error::NnError;
 use super::images::Images;
-use super::layers::Mode;
+use super::layers::{Mode, normalize_rows};
+use super::objective::Objective;
 use super::optimizer::{Adam, AdamConfig};
 use super::projector::Projector;
 use super::resnet::{ResNet, ResNetConfig};
@@ -30,65 +28,6 @@ pub struct PretrainConfig {
     /// Share of the events, in (0, 1], that is trained on; the others give the held-out loss.
     pub train_fraction: f64,
     pub optimizer: AdamConfig,
-}
-
-/// What is contrasted with what.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// The frames before and after an anchor with all frames of other events; positives are not in the denominator.
-    WaveContrast(Temperature),
-    /// NT-Xent over pairs of neighboring frames: each with all other frames, its own event's among them.
-    NtXent(Temperature),
-}
-
-/// The one parameter of a contrastive loss.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Temperature {
-    /// Divides the cosines in the loss; above 0. The paper names none; 0.5 is that of its code. Lower values weigh the
-    /// most similar negatives more.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub temperature: f64,
-}
-
-impl Default for Temperature {
-    /// The value in the code of Ligeralde et al. 2023.
-    fn default() -> Self {
-        Self { temperature: 0.5 }
-    }
-}
-
-impl Default for Objective {
-    /// The loss of Ligeralde et al. 2023.
-    fn default() -> Self {
-        Self::WaveContrast(Temperature::default())
-    }
-}
-
-impl Objective {
-    /// What divides the cosines.
-    pub fn temperature(self) -> f64 {
-        match self {
-            Self::WaveContrast(Temperature { temperature })
-            | Self::NtXent(Temperature { temperature }) => temperature,
-        }
-    }
-
-    /// Disjoint pairs of neighboring frames that a batch holds at least: NT-Xent contrasts pairs with each other.
-    fn pairs(self) -> usize {
-        match self {
-            Self::WaveContrast(_) => 1,
-            Self::NtXent(_) => 2,
-        }
-    }
-
-    fn contrast(self, z: &Tensor, batch: &Batch) -> Result<Contrast, NnError> {
-        match self {
-            Self::WaveContrast(t) => wave_contrast(z, batch.origins(), t.temperature),
-            Self::NtXent(t) => neighbor_contrast(z, batch.origins(), t.temperature),
-        }
-    }
 }
 
 /// What an epoch came to. Training values are averages over its steps, weighted by their anchors.
@@ -285,14 +224,15 @@ impl<'a> Training<'a> {
         step: usize,
         batch: &Batch,
     ) -> Result<([f64; 4], f64), NnError> {
-        let z = self.embed(batch, Mode::Train)?;
-        let contrast = self.objective.contrast(&z, batch)?;
+        let y = self.embed(batch, Mode::Train)?;
+        let contrast = self.objective.loss(&y, batch)?;
         let loss = scalar(&contrast.loss)?;
         check_finite("the loss", loss, epoch, step)?;
         let gradients = contrast.loss.backward()?;
         let norm = self.optimizer.gradient_norm(&gradients)?;
         check_finite("the gradient", norm, epoch, step)?;
         self.optimizer.step(&gradients)?;
+        let z = normalize_rows(&y.detach())?;
         let values = [loss, alignment(&z, batch.origins())?, uniformity(&z)?, norm];
         Ok((values, contrast.anchors as f64))
     }
@@ -301,8 +241,8 @@ impl<'a> Training<'a> {
     fn evaluate(&self, epoch: usize, batches: &[Batch]) -> Result<Option<f64>, NnError> {
         let (mut sum, mut anchors) = (0.0, 0.0);
         for (i, batch) in batches.iter().enumerate() {
-            let z = self.embed(batch, Mode::Evaluate)?;
-            let contrast = self.objective.contrast(&z, batch)?;
+            let y = self.embed(batch, Mode::Evaluate)?;
+            let contrast = self.objective.loss(&y, batch)?;
             let loss = scalar(&contrast.loss)?;
             check_finite("the held-out loss", loss, epoch, i + 1)?;
             sum += loss * contrast.anchors as f64;
@@ -329,6 +269,8 @@ fn check_finite(what: &'static str, value: f64, epoch: usize, step: usize) -> Re
 pub(super) mod tests {
     use rayon::ThreadPoolBuilder;
 
+    use super::super::noncontrastive::{BarlowTwins, Vicreg};
+    use super::super::objective::Temperature;
     use super::super::resnet::StemInit;
     use super::*;
 
@@ -403,7 +345,7 @@ pub(super) mod tests {
 
     /// Short events: some orders would close a batch with a single pair, which NT-Xent cannot contrast.
     #[test]
-    fn short_events_train_with_either_objective() {
+    fn short_events_train_with_every_objective() {
         let (pixels, _) = movie(4);
         let frames = Images::gray(&pixels, SIZE, SIZE).unwrap();
         let mut events: Vec<Range<usize>> = Vec::new();
@@ -412,7 +354,12 @@ pub(super) mod tests {
             events.push(start..start + length);
         }
         let temperature = Temperature::default();
-        for objective in [Objective::WaveContrast(temperature), Objective::NtXent(temperature)] {
+        for objective in [
+            Objective::WaveContrast(temperature),
+            Objective::NtXent(temperature),
+            Objective::BarlowTwins(BarlowTwins::default()),
+            Objective::Vicreg(Vicreg::default()),
+        ] {
             let sampler = SamplerConfig { batch_frames: 4, max_event_frames: None };
             let config =
                 PretrainConfig { objective, sampler, epochs: 20, train_fraction: 0.6, ..config() };

@@ -25,12 +25,11 @@ use crate::engine::stage::{
     Artifact, Determinism, Files, Outputs, Stage, Violation, each, violations,
 };
 use crate::nn::images::Images;
+use crate::nn::objective::Objective;
 use crate::nn::optimizer::AdamConfig;
 use crate::nn::resnet::{ResNetConfig, StemInit};
 use crate::nn::sampler::SamplerConfig;
-use crate::nn::simclr::{
-    EpochRow, Objective, PretrainConfig, Pretrained, Progress, Training, pretrain,
-};
+use crate::nn::simclr::{EpochRow, PretrainConfig, Pretrained, Progress, Training, pretrain};
 use crate::nn::simclr_state::{PretrainState, Reached};
 
 /// Pre-trains a ResNet-18 so that neighboring frames of an event are alike and frames of other events are not.
@@ -41,7 +40,9 @@ use crate::nn::simclr_state::{PretrainState, Reached};
 /// the paper's where it gives a value, else those of its code: each parameter says which. Frames are expected in
 /// [0, 1] (see `movie.normalise`).
 ///
-/// Source: Ligeralde et al. 2023, PMLR 243:194-208, sections 2.1 and 2.3.
+/// Source: Ligeralde et al. 2023, PMLR 243:194-208, sections 2.1 and 2.3. Other objectives: NT-Xent, Chen et al. 2020
+/// (arXiv:2002.05709); Barlow Twins, Zbontar et al. 2021 (arXiv:2103.03230); VICReg, Bardes et al. 2022
+/// (arXiv:2105.04906).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSimclr {
@@ -64,7 +65,8 @@ pub struct PretrainSimclr {
     /// the paper's.
     #[serde(default = "paper_projector")]
     projector: Vec<usize>,
-    /// What is contrasted, and its `temperature`, above 0 (0.5 in the paper's code). The default is the paper's.
+    /// What is asked of neighboring frames: what is contrasted, and at which `temperature` (0.5 in the paper's code), or
+    /// a loss without negatives. The default is the paper's.
     #[serde(default)]
     objective: Objective,
     /// Passes over the events; 100 in the paper.
@@ -129,10 +131,6 @@ impl Stage for PretrainSimclr {
 
     fn check(&self) -> Vec<Violation> {
         let widths = "must hold 1 to 8 widths, each from 1 to 65536";
-        let temperature = match self.objective {
-            Objective::WaveContrast(_) => "objective.wave_contrast.temperature",
-            Objective::NtXent(_) => "objective.nt_xent.temperature",
-        };
         let mut broken = violations([
             ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
             ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
@@ -146,8 +144,11 @@ impl Stage for PretrainSimclr {
             ),
             ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
             ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
-            (temperature, self.objective.temperature() > 0.0, "must be above 0"),
         ]);
+        let ranges = self.objective.ranges().into_iter().filter(|(_, holds, _)| !holds);
+        broken.extend(
+            ranges.map(|(path, _, rule)| Violation::new(format!("objective.{path}"), rule)),
+        );
         let is_width = |width: &usize| (1..=65_536).contains(width);
         broken.extend(each("projector", &self.projector, is_width, widths));
         let share = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
@@ -352,11 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn both_objectives_learn_and_bad_parameters_are_refused() {
-        for objective in ["wave_contrast", "nt_xent"] {
-            let more = format!(
-                "learning_rate = 1e-2\nepochs = 20\nobjective = {{ {objective} = {{ temperature = 0.2 }} }}"
-            );
+    fn every_objective_learns_and_bad_parameters_are_refused() {
+        for objective in [
+            "wave_contrast = { temperature = 0.2 }",
+            "nt_xent = { temperature = 0.2 }",
+            "barlow_twins = {}",
+            "vicreg = { invariance = 10 }",
+        ] {
+            let more = format!("learning_rate = 1e-2\nepochs = 20\nobjective = {{ {objective} }}");
             let results = bench().run::<PretrainSimclr>(&format!("{SMALL}{more}")).unwrap();
             let history = results.output::<Table>("history").frame().unwrap();
             let losses = history.column("loss").unwrap().f64().unwrap();
@@ -364,7 +368,14 @@ mod tests {
             assert!(last < first - 0.3, "{objective}: {first} {last}");
             assert_eq!(last, results.metrics["loss"]);
         }
-        let lines = ["epochs = 0", "train_fraction = 0.0", "max_event_frames = 1"];
+        let lines = [
+            "epochs = 0",
+            "train_fraction = 0.0",
+            "max_event_frames = 1",
+            "objective = { nt_xent = { temperature = 0 } }",
+            "objective = { barlow_twins = { redundancy = -1 } }",
+            "objective = { vicreg = { variance = -1 } }",
+        ];
         let lines = lines.map(|line| format!("{SMALL}{line}"));
         let widths = ["[]", "[70000]"].map(|widths| SMALL.replace("[8, 4]", widths));
         for text in lines.into_iter().chain(widths) {
