@@ -41,7 +41,7 @@ use crate::nn::simclr_state::{PretrainState, Reached};
 /// [0, 1] (see `movie.normalise`).
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, sections 2.1 and 2.3. Other objectives: NT-Xent, Chen et al. 2020
-/// (arXiv:2002.05709); Barlow Twins, Zbontar et al. 2021 (arXiv:2103.03230); VICReg, Bardes et al. 2022
+/// (arXiv:2002.05709); Barlow Twins, Zbontar et al. 2021 (arXiv:2103.03230); `VICReg`, Bardes et al. 2022
 /// (arXiv:2105.04906).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
