@@ -41,7 +41,7 @@ pub struct Node {
 
 /// The parameters of a node, as compact text: a tree of ten thousand nodes' would be most of the memory. Nodes with the same
 /// ones may share them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters(Arc<str>);
 
 impl Parameters {

@@ -38,7 +38,10 @@ pub fn parse(
         }
     }
     let whole = found.is_empty() && left_out.is_empty();
-    let parsed = read(kind, stage, table, whole, &mut found);
+    let parsed = read(kind, stage.origin, table, whole, &mut found);
+    if let Some(parsed) = &parsed {
+        report_violations(parsed.as_ref(), stage, table, &mut found);
+    }
     let whole = found.is_empty() && left_out.is_empty();
     // A sweep meets the same mistake once an instance: whether this one has any is counted before they are joined.
     for diagnostic in found {
@@ -50,27 +53,24 @@ pub fn parse(
 /// Reads a table into its kind; a value that does not fit is reported, left out, and the rest is read again.
 fn read(
     kind: &Kind,
-    stage: &StageEntry,
+    origin: Origin,
     table: &mut Cow<'_, Value>,
     mut whole: bool,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Box<dyn AnyStage>> {
     loop {
         match (kind.parse)(table) {
-            Ok(parsed) => {
-                report_violations(parsed.as_ref(), stage, table, found);
-                return Some(parsed);
-            }
+            Ok(parsed) => return Some(parsed),
             Err(mut error) => {
                 let Some(key) = error.key.take() else {
                     // Where something was left out, only what is missing for it is left.
                     if whole {
-                        found.push(Diagnostic::of(error, stage.origin));
+                        found.push(Diagnostic::of(error, origin));
                     }
                     return None;
                 };
                 error.message = format!("`{key}`: {}", error.message);
-                found.push(Diagnostic::of(error, stage.origin));
+                found.push(Diagnostic::of(error, origin));
                 retain(table, |entry| entry.key != key);
                 whole = false;
             }
@@ -117,7 +117,7 @@ fn known_keys(
     }
 }
 
-/// What is wrong with some parameters of a kind, whatever the others are.
+/// Which keys and types of some parameters of a kind are wrong, whatever the others are: ranges may depend on those.
 pub fn misfits(kind: &Kind, written: &Value) -> Vec<Diagnostic> {
     let fields = kind.fields();
     let mut holes = Vec::new();
@@ -130,13 +130,8 @@ pub fn misfits(kind: &Kind, written: &Value) -> Vec<Diagnostic> {
     known_keys(kind, &fields, &mut table, &mut found);
     // What an axis puts there is not known.
     retain(&mut table, |entry| !holes.contains(&entry.key.as_str()));
-    while let Err(mut error) = (kind.parse)(&table) {
-        // Where no key is to blame, one is missing.
-        let Some(key) = error.key.take() else { break };
-        error.message = format!("`{key}`: {}", error.message);
-        found.push(Diagnostic::of(error, written.origin));
-        retain(&mut table, |entry| entry.key != key);
-    }
+    // What is missing, stages will have.
+    read(kind, written.origin, &mut table, false, &mut found);
     found
 }
 

@@ -63,6 +63,13 @@ pub struct Point {
     pub value: Value,
 }
 
+impl Axis {
+    /// Its points, then those that it had in a layer below.
+    pub fn ever(&self) -> impl Iterator<Item = &Point> + Clone {
+        self.points.iter().chain(&self.former)
+    }
+}
+
 impl Point {
     /// The value that a table of results shows: a table-valued point is shown by its `name`.
     pub fn shown(&self) -> &ValueKind {

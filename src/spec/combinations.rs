@@ -95,14 +95,16 @@ fn rule(row: &Value, axes: &[Axis], errors: &mut Diagnostics) -> Option<Rule> {
             ValueKind::Table(keys) if entry.value.get("name").is_none() => {
                 let matches = keys.iter().map(|key| holding(axis, key, errors)).collect::<Vec<_>>();
                 let all = |point: &usize| matches.iter().all(|found| found.contains(point));
-                let meant: Vec<usize> = (0..axis.points.len()).filter(all).collect();
+                let mut meant: Vec<usize> = (0..axis.ever().count()).filter(all).collect();
                 let each = matches.iter().all(|found| !found.is_empty());
-                if meant.is_empty() && each && axis.former.is_empty() {
+                if meant.is_empty() && each {
                     let labels = axis.points.iter().map(|p| p.label.as_str());
                     let hint = suggest::hint("", "values", labels);
                     let message = format!("no value of axis `{}` has all of these", axis.name);
                     errors.push(Diagnostic::at(entry.value.origin, message).hint(hint));
                 }
+                // What the axis had and has no more.
+                meant.retain(|point| *point < axis.points.len());
                 meant
             }
             _ => alternatives(&entry.value).iter().filter_map(|v| point(axis, v, errors)).collect(),
@@ -120,12 +122,11 @@ fn alternatives(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// The points of an axis whose table holds a value, or one of several, under a key.
+/// The points that an axis ever had whose table holds a value, or one of several, under a key.
 fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
     let held = |point: &Point| point.value.get(&key.key).map(axes::label);
-    let all = || axis.points.iter().chain(&axis.former);
-    if all().all(|point| held(point).is_none()) {
-        let names = all().flat_map(|point| point.value.entries());
+    if axis.ever().all(|point| held(point).is_none()) {
+        let names = axis.ever().flat_map(|point| point.value.entries());
         let hint = suggest::hint(&key.key, "keys", names.map(|entry| entry.key.as_str()));
         let message = format!("no value of axis `{}` has a key `{}`", axis.name, key.key);
         errors.push(Diagnostic::at(key.key_origin, message).hint(hint));
@@ -134,14 +135,11 @@ fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
     let mut meant = Vec::new();
     for wanted in alternatives(&key.value) {
         let label = axes::label(wanted);
-        let points = axis.points.iter().enumerate();
+        let points = axis.ever().enumerate();
         let same =
             points.filter(|(_, point)| label.is_some() && held(point) == Some(label.clone()));
         let found: Vec<usize> = same.map(|(index, _)| index).collect();
-        let was = || {
-            axis.former.iter().any(|point| label.is_some() && held(point) == Some(label.clone()))
-        };
-        if found.is_empty() && !was() {
+        if found.is_empty() {
             let shown = label.unwrap_or_else(|| wanted.type_name().to_owned());
             let there: BTreeSet<String> = axis.points.iter().filter_map(held).flatten().collect();
             let hint = suggest::hint(&shown, "values", there.iter().map(String::as_str));
@@ -153,18 +151,17 @@ fn holding(axis: &Axis, key: &Entry, errors: &mut Diagnostics) -> Vec<usize> {
     meant
 }
 
-/// Finds the point of an axis that a value means.
+/// Finds the point of an axis that a value means; none for one that it had and has no more.
 fn point(axis: &Axis, value: &Value, errors: &mut Diagnostics) -> Option<usize> {
     let label = axes::label(value);
-    let found = axis.points.iter().position(|point| Some(&point.label) == label.as_ref());
-    let was = axis.former.iter().any(|point| Some(&point.label) == label.as_ref());
-    if found.is_none() && !was {
+    let found = axis.ever().position(|point| Some(&point.label) == label.as_ref());
+    if found.is_none() {
         let shown = label.unwrap_or_else(|| value.type_name().to_owned());
         let hint = suggest::hint(&shown, "values", axis.points.iter().map(|p| p.label.as_str()));
         let message = format!("axis `{}` has no value `{shown}`", axis.name);
         errors.push(Diagnostic::at(value.origin, message).hint(hint));
     }
-    found
+    found.filter(|point| *point < axis.points.len())
 }
 
 /// Reads a combination to be added.

@@ -145,9 +145,9 @@ fn a_profile_may_take_values_away_that_rules_name() {
     let bench = Bench::new("");
     let text = |rule: &str, when: &str| {
         format!(
-            "[experiment]\nname = 'x'\n[axes]\nn = [1, 2, 3]\nm = [{{ name = 'a', w = 1 }}, {{ name = 'b', w = 2 }}]\n\
+            "[experiment]\nname = 'x'\n[axes]\nn = [1, 2, 3]\nm = [{{ name = 'a', w = 1, v = 1 }}, {{ name = 'b', w = 2, v = 2 }}]\n\
              exclude = [{{ n = {rule}, m = 'a' }}]\n[stages.s]\nwhen = {{ m = {{ w = {when} }} }}\n{}\
-             environment = {{ N = '${{n}}', M = '${{m.w}}' }}\n[profiles.smoke.axes]\nn = [1]\nm = [{{ name = 'b', w = 2 }}]\n",
+             environment = {{ N = '${{n}}', M = '${{m.w}}' }}\n[profiles.smoke.axes]\nn = [1]\nm = [{{ name = 'b', w = 2, v = 2 }}]\n",
             says("a")
         )
     };
@@ -166,6 +166,8 @@ fn a_profile_may_take_values_away_that_rules_name() {
     check("3", "[1, 2]", &["--set", "axes.n=[1, 2]"], Ok("4 nodes"));
     check("4", "[1, 2]", &["--profile", "smoke"], Err("axis `n` has no value `4`"));
     check("3", "[1, 3]", &["--profile", "smoke"], Err("no value of axis `m` has `w = 3`"));
+    // Values of the axis in a layer below hold each, but none holds both.
+    check("3", "1, v = 2", &["--profile", "smoke"], Err("has all of these"));
     // Files that are extended are layers too.
     bench.write("y.toml", "extends = 'x.toml'\n[axes]\nn = [2]\n");
     bench.write("x.toml", &text("3", "[1, 2]"));
