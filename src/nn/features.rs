@@ -35,8 +35,10 @@ pub fn extract(
     let indices: Vec<usize> = (0..images.count()).collect();
     let mut features: BTreeMap<String, Features> = BTreeMap::new();
     for batch in indices.chunks(BATCH) {
-        let x = images.batch(batch, net.config.channels, net.parameters.device())?;
-        for (name, activation) in net.forward_taps(&x.to_dtype(net.parameters.dtype())?, taps)? {
+        let x = images.batch(batch, net.config.channels, net.network.parameters.device())?;
+        for (name, activation) in
+            net.forward_taps(&x.to_dtype(net.network.parameters.dtype())?, taps)?
+        {
             let rows: Vec<f32> = activation.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             if !rows.iter().all(|value| value.is_finite()) {
                 return Err(NnError::NotFiniteInput { what: "the network's activation" });
@@ -75,9 +77,9 @@ pub fn adapt(
     for i in 0..batches {
         let seen = (i + 1) * count / batches;
         let batch = &order[i * count / batches..seen];
-        let x = images.batch(batch, net.config.channels, net.parameters.device())?;
+        let x = images.batch(batch, net.config.channels, net.network.parameters.device())?;
         let mode = Mode::Adapt { batch: batch.len(), seen };
-        net.forward(&x.to_dtype(net.parameters.dtype())?, mode)?;
+        net.forward(&x.to_dtype(net.network.parameters.dtype())?, mode)?;
         if observe(seen).is_break() {
             return Err(NnError::Cancelled);
         }
@@ -138,7 +140,7 @@ mod tests {
         let images = Images::gray(&pixels, size, size).unwrap();
         let all: Vec<usize> = (0..n).collect();
         let x = images.batch(&all, 1, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
-        let weight = || net.parameters.weights()["conv1.weight"].copy().unwrap();
+        let weight = || net.network.parameters.weights()["conv1.weight"].copy().unwrap();
         let flat = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let worst = |a: &[f64], b: &[f64]| {
             a.iter().zip(b).fold(0.0, |worst, (a, b)| f64::max(worst, (a - b).abs()))

@@ -10,17 +10,31 @@ use rayon::prelude::*;
 pub trait Real: WithDType + RealField {
     /// Tells whether the value is NaN.
     fn is_undefined(self) -> bool;
+    /// Sees the elements of a CPU storage, to write to. Fails if they are of another type.
+    fn of_storage(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 }
 
 impl Real for f32 {
     fn is_undefined(self) -> bool {
         self.is_nan()
     }
+    fn of_storage(storage: &mut CpuStorage) -> Result<&mut [Self]> {
+        match storage {
+            CpuStorage::F32(values) => Ok(values),
+            _ => bail!("expected f32, found another type"),
+        }
+    }
 }
 
 impl Real for f64 {
     fn is_undefined(self) -> bool {
         self.is_nan()
+    }
+    fn of_storage(storage: &mut CpuStorage) -> Result<&mut [Self]> {
+        match storage {
+            CpuStorage::F64(values) => Ok(values),
+            _ => bail!("expected f64, found another type"),
+        }
     }
 }
 
@@ -79,7 +93,21 @@ impl<'a, T: Real> Matrix<'a, T> {
 ///
 /// Parallel loops split the rows themselves, by shape and not by thread, so that no sum depends on their number.
 pub fn multiply<T: Real>(out: &mut [T], accumulate: Accum, left: MatRef<T>, right: MatRef<T>) {
-    let out = MatMut::from_row_major_slice_mut(out, left.nrows(), right.ncols());
+    multiply_into(
+        MatMut::from_row_major_slice_mut(out, left.nrows(), right.ncols()),
+        accumulate,
+        left,
+        right,
+    );
+}
+
+/// Does the same for a part of a matrix.
+pub fn multiply_into<T: Real>(
+    out: MatMut<T>,
+    accumulate: Accum,
+    left: MatRef<T>,
+    right: MatRef<T>,
+) {
     matmul(out, accumulate, left, right, T::one(), Par::Seq);
 }
 

@@ -37,17 +37,6 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     x.le(0.0)?.where_cond(&x.zeros_like()?, x)
 }
 
-/// Multiplies rows n×d by a weight of `PyTorch`'s layout, m×d, to n×m.
-pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.matmul(&weight.t()?)
-}
-
-/// Averages n×h×w×c over the pixels, to n×c.
-pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
-    let (n, h, w, c) = x.dims4()?;
-    if h * w == 1 { x.reshape((n, c)) } else { x.reshape((n, h * w, c))?.mean(1) }
-}
-
 /// Scales rows to unit Euclidean length. A row of zeros stays zero, with a finite gradient.
 pub fn normalize_rows(x: &Tensor) -> Result<Tensor> {
     // The square of PyTorch's 1e-12; inside the root, so that the gradient at zero is not 0/0.
@@ -132,14 +121,9 @@ pub(super) mod tests {
 
     #[test]
     fn gradients_are_right() {
-        let (x, w) = (normal("x", &[3, 5]), normal("w", &[4, 5]));
-        check_gradient("linear", &[&x, &w], &|| weigh(&linear(&x, &w).unwrap()));
+        let x = normal("x", &[3, 5]);
         check_gradient("relu", &[&x], &|| weigh(&relu(&x).unwrap()));
         check_gradient("normalize", &[&x], &|| weigh(&normalize_rows(&x).unwrap()));
-        for (h, w) in [(1, 1), (2, 3)] {
-            let x = normal("map", &[2, h, w, 3]);
-            check_gradient("pool", &[&x], &|| weigh(&global_average_pool(&x).unwrap()));
-        }
     }
 
     #[test]

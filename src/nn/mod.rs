@@ -1,7 +1,7 @@
 //! Networks and their training: encoder, projector, losses, optimizer, pre-training and linear probes.
 //!
-//! Everything runs on candle tensors of any device. On the CPU the costly layers are our own operations with
-//! gradients in closed form; elsewhere they are composed of candle's. Activations are n×h×w×c, weights keep
+//! A network is a list of layers. On the CPU it is run by our own kernels with gradients in closed form; elsewhere by
+//! operations composed of candle's, which are also what the kernels are checked against. Activations are n×h×w×c, weights keep
 //! torchvision's names and layout. All randomness comes from `crate::rng` on the host, and every sum of ours runs
 //! in an order fixed by the shapes, so a result does not depend on the number of threads. The module knows no
 //! files and no stages.
@@ -9,11 +9,12 @@
 pub mod resnet;
 
 pub mod layers;
+pub mod network;
 
-pub mod conv;
-pub mod norm;
-pub mod normalize;
-pub mod pool;
+pub mod composed;
+pub mod kernels;
+pub mod passes;
+pub mod tape;
 
 pub mod host;
 pub mod params;

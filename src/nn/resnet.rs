@@ -1,30 +1,81 @@
-//! ResNet-18 (He et al. 2016) in torchvision's layout, of any width, without the classifier.
+//! Residual networks (He et al. 2016) in torchvision's layout, of any width, without the classifier.
 
 use std::collections::BTreeMap;
 use std::result;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::conv::conv2d;
 use super::error::NnError;
-use super::layers::{Mode, global_average_pool};
-use super::norm::{Activation, BatchNorm};
-use super::params::{Init, Parameters};
-use super::pool::max_pool;
+use super::layers::Mode;
+use super::network::{After, Network, Shape};
+use super::params::Init;
 use crate::rng::Streams;
 
-/// The shape of a ResNet-18 and how its stem starts.
+/// The shape of a residual network and how its stem starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
+    /// How deep the network is, and of which blocks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub architecture: Architecture,
+    /// How the network begins.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stem: Stem,
     /// Channels of the first stage; the later ones have 2, 4 and 8 times as many. 64 is the standard network.
     pub width: usize,
     /// Channels of an image: 1 or 3, or any other number.
     pub channels: usize,
     /// How the first convolution starts.
     pub stem_init: StemInit,
+}
+
+/// Tells whether a parameter is left out of what is written, so that it leaves older results as they are.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How deep a network is: how many blocks its four stages have, and of which kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// One basic block a stage: nine convolutions, the classifier not counted.
+    ResNet9,
+    /// Two basic blocks a stage.
+    #[default]
+    ResNet18,
+    /// 3, 4, 6 and 3 basic blocks.
+    ResNet34,
+    /// 3, 4, 6 and 3 bottlenecks, which end in four times the channels; stride in the 3×3 convolution, as in torchvision.
+    ResNet50,
+}
+
+impl Architecture {
+    /// Blocks of each stage.
+    fn blocks(self) -> [usize; 4] {
+        match self {
+            Self::ResNet9 => [1; 4],
+            Self::ResNet18 => [2; 4],
+            Self::ResNet34 | Self::ResNet50 => [3, 4, 6, 3],
+        }
+    }
+
+    /// How many times the stage's channels a block ends in.
+    fn expansion(self) -> usize {
+        if self == Self::ResNet50 { 4 } else { 1 }
+    }
+}
+
+/// How a network begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// A 7×7 convolution of stride 2 and a 3×3 max pool of stride 2: a quarter of the image's size, as in torchvision.
+    #[default]
+    ImageNet,
+    /// A 3×3 convolution of stride 1: the image's size, for small images (Chen et al. 2020, appendix B.9).
+    Cifar,
 }
 
 /// How the first convolution starts; all others are normal of variance 2 / (k²·outputs) (He et al. 2015).
@@ -39,25 +90,39 @@ pub enum StemInit {
 
 impl Default for ResNetConfig {
     fn default() -> Self {
-        Self { width: 64, channels: 3, stem_init: StemInit::Kaiming }
+        let (architecture, stem) = (Architecture::default(), Stem::default());
+        Self { architecture, stem, width: 64, channels: 3, stem_init: StemInit::Kaiming }
     }
 }
 
-/// The places whose activations can be read, from the image to the features.
+impl ResNetConfig {
+    /// Counts the pooled features: 8 times the width, or 32 times with bottlenecks.
+    pub fn features(&self) -> usize {
+        8 * self.width * self.architecture.expansion()
+    }
+}
+
+/// The places of a ResNet-18 whose activations can be read, from the image to the features.
 pub const TAPS: [&str; 11] = [
     "input", "stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1",
     "layer4.0", "layer4.1", "pooled",
 ];
 
-/// A ResNet-18 that maps images, n×h×w×c, to pooled features, n×(8·width).
+/// Tells whether some network has a place of this name.
+pub fn is_tap(name: &str) -> bool {
+    let block = |stage: usize| (0..6).map(move |block| format!("layer{}.{block}", stage + 1));
+    let blocks = |stage: usize| block(stage).take(Architecture::ResNet50.blocks()[stage]);
+    TAPS.contains(&name) || (0..4).flat_map(blocks).any(|known| known == name)
+}
+
+/// The names that [`is_tap`] knows, in words.
+pub const TAP_NAMES: &str = "input, stem, layerS.B (stage S from 1 to 4, block B from 0: up to layer4.1 in a ResNet-18), pooled";
+
+/// A network that maps images, n×h×w×c, to pooled features, n×[`ResNetConfig::features`].
 #[derive(Debug)]
 pub struct ResNet {
     pub config: ResNetConfig,
-    pub parameters: Parameters,
-    conv1: Conv,
-    bn1: BatchNorm,
-    /// The eight blocks with the names of their taps.
-    blocks: Vec<(&'static str, Block)>,
+    pub network: Network,
 }
 
 impl ResNet {
@@ -74,175 +139,135 @@ impl ResNet {
                 return Err(NnError::InvalidValue { name, condition: "at least 1", value });
             }
         }
-        let mut parameters = Parameters::new(streams, device, dtype);
-        let stem_init = match config.stem_init {
-            StemInit::Kaiming => kaiming(config.width, 7),
-            StemInit::Conv2dDefault => {
-                Init::Uniform { bound: 1.0 / ((config.channels * 49) as f64).sqrt() }
-            }
-        };
-        let stem = [config.channels, config.width, 7];
-        let conv1 = Conv::with_init(&mut parameters, "conv1", stem, 2, stem_init)?;
-        let bn1 = BatchNorm::new(&mut parameters, "bn1", config.width)?;
-        let mut blocks = Vec::new();
+        let mut network = Network::new(streams, device, dtype);
+        let mut at = stem(&mut network, config)?;
         let mut channels = config.width;
-        for (i, name) in TAPS[2..10].iter().enumerate() {
-            // The first block of each stage but the first halves the map and doubles the channels.
-            let stride = if i > 0 && i % 2 == 0 { 2 } else { 1 };
-            let filters = config.width << (i / 2);
-            blocks.push((*name, Block::new(&mut parameters, name, channels, filters, stride)?));
-            channels = filters;
+        for (stage, &blocks) in config.architecture.blocks().iter().enumerate() {
+            for block in 0..blocks {
+                let path = format!("layer{}.{block}", stage + 1);
+                // The first block of each stage but the first halves the map and doubles the channels.
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let place = Place { path: &path, channels, filters: config.width << stage, stride };
+                at = if config.architecture == Architecture::ResNet50 {
+                    bottleneck(&mut network, at, place)?
+                } else {
+                    basic(&mut network, at, place)?
+                };
+                channels = (config.width << stage) * config.architecture.expansion();
+                network.tap(&path, at);
+            }
         }
-        Ok(Self { config, parameters, conv1, bn1, blocks })
+        at = network.average_pool(at);
+        network.tap("pooled", at);
+        Ok(Self { config, network })
     }
 
-    /// Counts the pooled features: eight times the width.
+    /// Counts the pooled features.
     pub fn features(&self) -> usize {
-        8 * self.config.width
+        self.config.features()
     }
 
-    /// Maps images n×h×w×c, values in [0, 1], to features n×(8·width).
+    /// Maps images n×h×w×c, values in [0, 1], to features. No gradient is tracked.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.run(x, mode, &mut |_, _| Ok(()))
+        self.network.forward(x, mode)
     }
 
-    /// Reads activations, in evaluation mode, at some of [`TAPS`].
-    ///
-    /// Maps come as n×c×h×w, whatever the layout inside, so that flattening numbers the units as `PyTorch` does;
-    /// `pooled` as n×(8·width).
+    /// Reads activations, in evaluation mode, at some of the network's taps: maps as n×c×h×w, `pooled` as n×features.
     pub fn forward_taps(
         &self,
         x: &Tensor,
         names: &[&str],
     ) -> result::Result<BTreeMap<String, Tensor>, NnError> {
-        if let Some(name) = names.iter().find(|name| !TAPS.contains(name)) {
-            let known = TAPS.map(str::to_owned).to_vec();
-            return Err(NnError::UnknownTap { name: (*name).to_owned(), known });
-        }
-        let mut taps = BTreeMap::new();
-        self.run(x, Mode::Evaluate, &mut |name, activation| {
-            if names.contains(&name) {
-                let activation = match activation.rank() {
-                    4 => activation.permute((0, 3, 1, 2))?.contiguous()?,
-                    _ => activation.clone(),
-                };
-                taps.insert(name.to_owned(), activation);
-            }
-            Ok(())
-        })?;
-        Ok(taps)
-    }
-
-    fn run(
-        &self,
-        x: &Tensor,
-        mode: Mode,
-        visit: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
-    ) -> Result<Tensor> {
-        visit("input", x)?;
-        let stem = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
-        visit("stem", &stem)?;
-        let mut x = max_pool(&stem)?;
-        for (name, block) in &self.blocks {
-            x = block.forward(&x, mode)?;
-            visit(name, &x)?;
-        }
-        let pooled = global_average_pool(&x)?;
-        visit("pooled", &pooled)?;
-        Ok(pooled)
+        self.network.forward_taps(x, names)
     }
 }
 
 /// Yields He's initialization for the variance of the gradients (fan-out).
-fn kaiming(filters: usize, kernel: usize) -> Init {
-    Init::Normal { deviation: (2.0 / (filters * kernel * kernel) as f64).sqrt() }
+fn kaiming(shape: Shape) -> Init {
+    let area = shape.kernel.map_or(1, |k| k * k);
+    Init::Normal { deviation: (2.0 / (shape.filters * area) as f64).sqrt() }
 }
 
-/// A square convolution without bias, padded so that stride 1 keeps the size.
-#[derive(Debug)]
-struct Conv {
-    weight: Var,
+fn stem(network: &mut Network, config: ResNetConfig) -> result::Result<usize, NnError> {
+    let (kernel, stride) = if config.stem == Stem::Cifar { (3, 1) } else { (7, 2) };
+    let shape = Shape::convolution(config.channels, config.width, kernel, stride);
+    let init = match config.stem_init {
+        StemInit::Kaiming => kaiming(shape),
+        StemInit::Conv2dDefault => {
+            Init::Uniform { bound: 1.0 / ((config.channels * kernel * kernel) as f64).sqrt() }
+        }
+    };
+    let after = After { norm: Some("bn1"), residual: None, relu: true };
+    let at = network.unit("conv1", 0, shape, init, after)?;
+    network.tap("stem", at);
+    Ok(if config.stem == Stem::ImageNet { network.max_pool(at) } else { at })
+}
+
+/// Where a block stands: `filters` are the stage's channels.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    channels: usize,
+    filters: usize,
     stride: usize,
-    padding: usize,
 }
 
-impl Conv {
-    fn new(
-        parameters: &mut Parameters,
-        path: &str,
-        [channels, filters, kernel]: [usize; 3],
-        stride: usize,
-    ) -> result::Result<Self, NnError> {
-        let init = kaiming(filters, kernel);
-        Self::with_init(parameters, path, [channels, filters, kernel], stride, init)
+impl Place<'_> {
+    /// Adds convolution and normalization number `index` of the block.
+    fn unit(
+        self,
+        network: &mut Network,
+        index: usize,
+        input: usize,
+        shape: Shape,
+        residual: Option<usize>,
+    ) -> result::Result<usize, NnError> {
+        let norm = format!("{}.bn{index}", self.path);
+        let after = After { norm: Some(&norm), residual, relu: true };
+        network.unit(&format!("{}.conv{index}", self.path), input, shape, kaiming(shape), after)
     }
 
-    fn with_init(
-        parameters: &mut Parameters,
-        path: &str,
-        [channels, filters, kernel]: [usize; 3],
-        stride: usize,
-        init: Init,
-    ) -> result::Result<Self, NnError> {
-        let shape = [filters, channels, kernel, kernel];
-        let weight = parameters.weight(&format!("{path}.weight"), &shape, init)?;
-        Ok(Self { weight, stride, padding: kernel / 2 })
-    }
-
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        conv2d(x, &mode.read(&self.weight), self.stride, self.padding)
+    /// Brings the block's input to the shape of its output, of `filters` channels, where they differ.
+    fn shortcut(
+        self,
+        network: &mut Network,
+        input: usize,
+        filters: usize,
+    ) -> result::Result<usize, NnError> {
+        if self.stride == 1 && self.channels == filters {
+            return Ok(input);
+        }
+        let shape = Shape::convolution(self.channels, filters, 1, self.stride);
+        let norm = format!("{}.downsample.1", self.path);
+        let after = After { norm: Some(&norm), residual: None, relu: false };
+        network.unit(&format!("{}.downsample.0", self.path), input, shape, kaiming(shape), after)
     }
 }
 
 /// Two 3×3 convolutions around which the input is added.
-#[derive(Debug)]
-struct Block {
-    conv1: Conv,
-    bn1: BatchNorm,
-    conv2: Conv,
-    bn2: BatchNorm,
-    /// Brings the input to the output's shape where they differ.
-    downsample: Option<(Conv, BatchNorm)>,
+fn basic(network: &mut Network, input: usize, place: Place) -> result::Result<usize, NnError> {
+    let Place { channels, filters, stride, .. } = place;
+    let residual = place.shortcut(network, input, filters)?;
+    let at =
+        place.unit(network, 1, input, Shape::convolution(channels, filters, 3, stride), None)?;
+    place.unit(network, 2, at, Shape::convolution(filters, filters, 3, 1), Some(residual))
 }
 
-impl Block {
-    fn new(
-        parameters: &mut Parameters,
-        path: &str,
-        channels: usize,
-        filters: usize,
-        stride: usize,
-    ) -> result::Result<Self, NnError> {
-        let at = |name: &str| format!("{path}.{name}");
-        let conv1 = Conv::new(parameters, &at("conv1"), [channels, filters, 3], stride)?;
-        let bn1 = BatchNorm::new(parameters, &at("bn1"), filters)?;
-        let conv2 = Conv::new(parameters, &at("conv2"), [filters, filters, 3], 1)?;
-        let bn2 = BatchNorm::new(parameters, &at("bn2"), filters)?;
-        let downsample = if stride == 1 && channels == filters {
-            None
-        } else {
-            let conv = Conv::new(parameters, &at("downsample.0"), [channels, filters, 1], stride)?;
-            Some((conv, BatchNorm::new(parameters, &at("downsample.1"), filters)?))
-        };
-        Ok(Self { conv1, bn1, conv2, bn2, downsample })
-    }
-
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let residual = match &self.downsample {
-            None => x.clone(),
-            Some((conv, bn)) => {
-                bn.forward(&conv.forward(x, mode)?, None, Activation::Identity, mode)?
-            }
-        };
-        let y = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
-        let y = self.conv2.forward(&y, mode)?;
-        self.bn2.forward(&y, Some(&residual), Activation::Relu, mode)
-    }
+/// A 3×3 convolution between two of 1×1, around which the input is added.
+fn bottleneck(network: &mut Network, input: usize, place: Place) -> result::Result<usize, NnError> {
+    let Place { channels, filters, stride, .. } = place;
+    let residual = place.shortcut(network, input, 4 * filters)?;
+    let at = place.unit(network, 1, input, Shape::convolution(channels, filters, 1, 1), None)?;
+    let at = place.unit(network, 2, at, Shape::convolution(filters, filters, 3, stride), None)?;
+    place.unit(network, 3, at, Shape::convolution(filters, 4 * filters, 1, 1), Some(residual))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::layers::tests::{check_close, check_gradient, normal, weigh};
+    use candle_core::Var;
+
+    use super::super::composed::tracked;
     use super::*;
 
     fn network(width: usize, channels: usize, dtype: DType) -> ResNet {
@@ -254,8 +279,8 @@ mod tests {
     fn the_standard_network_has_torchvisions_parameters() {
         let net = network(64, 3, DType::F32);
         // torchvision's resnet18 has 11,689,512, of which the classifier 513,000.
-        assert_eq!(net.parameters.count(), 11_176_512);
-        let weights = net.parameters.weights();
+        assert_eq!(net.network.parameters.count(), 11_176_512);
+        let weights = net.network.parameters.weights();
         let check = |name: &str, shape: &[usize]| assert_eq!(weights[name].dims(), shape, "{name}");
         check("conv1.weight", &[64, 3, 7, 7]);
         check("bn1.bias", &[64]);
@@ -264,14 +289,14 @@ mod tests {
         check("layer2.0.downsample.1.weight", &[128]);
         check("layer4.1.conv2.weight", &[512, 512, 3, 3]);
         assert_eq!(weights.len(), 60);
-        assert_eq!(net.parameters.to_tensors().unwrap().len(), 100);
+        assert_eq!(net.network.parameters.to_tensors().unwrap().len(), 100);
     }
 
     #[test]
     fn weights_start_with_hes_variance() {
         let net = network(16, 3, DType::F32);
         let variance = |name: &str| {
-            let weight = net.parameters.weights()[name].as_detached_tensor();
+            let weight = net.network.parameters.weights()[name].as_detached_tensor();
             weight.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap()
         };
         for (name, expected) in
@@ -280,9 +305,14 @@ mod tests {
             // The relative deviation of a mean of n squares is √(2/n), for n ≥ 2352.
             assert!((variance(name) / expected - 1.0).abs() < 0.15, "{name}");
         }
-        let config = ResNetConfig { width: 16, channels: 3, stem_init: StemInit::Conv2dDefault };
+        let config = ResNetConfig {
+            width: 16,
+            stem_init: StemInit::Conv2dDefault,
+            ..ResNetConfig::default()
+        };
         let net = ResNet::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F32).unwrap();
-        let stem = net.parameters.weights()["conv1.weight"].abs().unwrap().flatten_all().unwrap();
+        let stem =
+            net.network.parameters.weights()["conv1.weight"].abs().unwrap().flatten_all().unwrap();
         let largest = stem.max(0).unwrap().to_scalar::<f32>().unwrap();
         let bound = 1.0 / 147f32.sqrt();
         assert!(largest <= bound && largest > 0.99 * bound);
@@ -319,8 +349,9 @@ mod tests {
         let x = normal("x", &[16, 16, 16, 1]).as_detached_tensor();
         let names =
             ["conv1.weight", "bn1.bias", "layer2.0.downsample.0.weight", "layer4.1.bn2.weight"];
-        let vars: Vec<&Var> = names.iter().map(|name| &net.parameters.weights()[*name]).collect();
-        check_gradient("resnet", &vars, &|| weigh(&net.forward(&x, Mode::Train).unwrap()));
+        let vars: Vec<&Var> =
+            names.iter().map(|name| &net.network.parameters.weights()[*name]).collect();
+        check_gradient("resnet", &vars, &|| weigh(&tracked(&net.network, &x).unwrap()));
     }
 
     #[test]
@@ -356,10 +387,10 @@ mod tests {
     #[test]
     fn the_whole_network_computes_what_pytorch_does() {
         let net = network(16, 3, DType::F64);
-        let shapes = net.parameters.to_tensors().unwrap();
+        let shapes = net.network.parameters.to_tensors().unwrap();
         let tensors: BTreeMap<String, Tensor> =
             shapes.iter().map(|(name, t)| (name.clone(), formula(name, t.dims()))).collect();
-        net.parameters.load(&tensors).unwrap();
+        net.network.parameters.load(&tensors).unwrap();
         let pixel = |i: usize| 0.5 + 0.5 * (0.37 * i as f64).sin() * (0.011 * i as f64).cos();
         let pixels: Vec<f64> = (0..4 * 3 * 32 * 32).map(pixel).collect();
         let x = Tensor::from_vec(pixels, (4, 3, 32, 32), &Device::Cpu).unwrap();

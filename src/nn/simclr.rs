@@ -8,9 +8,11 @@ use super::contrastive::{alignment, uniformity};
 use super::error::NnError;
 use super::images::Images;
 use super::layers::{Mode, normalize_rows};
+use super::network::Network;
 use super::objective::Objective;
 use super::optimizer::{Adam, AdamConfig};
-use super::projector::Projector;
+use super::passes::Passes;
+use super::projector::projector;
 use super::resnet::{ResNet, ResNetConfig};
 use super::sampler::{Batch, Sampler, SamplerConfig};
 use super::simclr_state::{PretrainState, Reached};
@@ -160,7 +162,8 @@ pub struct Training<'a> {
     objective: Objective,
     device: &'a Device,
     pub(super) encoder: ResNet,
-    pub(super) projector: Projector,
+    pub(super) projector: Network,
+    passes: Passes,
     pub(super) optimizer: Adam,
     pub(super) reached: Reached,
 }
@@ -174,13 +177,15 @@ impl<'a> Training<'a> {
     ) -> Result<Self, NnError> {
         let encoder = ResNet::new(config.encoder, streams, device, DType::F32)?;
         let projector =
-            Projector::new(encoder.features(), &config.projector, streams, device, DType::F32)?;
-        let weights = encoder.parameters.weights().iter().chain(projector.parameters.weights());
+            projector(encoder.features(), &config.projector, streams, device, DType::F32)?;
+        let networks = [&encoder.network, &projector];
+        let weights = networks.iter().flat_map(|network| network.parameters.weights());
         let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
         let optimizer = Adam::new(config.optimizer, weights)?;
         let objective = config.objective;
         let reached = Reached::default();
-        Ok(Self { frames, objective, device, encoder, projector, optimizer, reached })
+        let passes = Passes::default();
+        Ok(Self { frames, objective, device, encoder, projector, passes, optimizer, reached })
     }
 
     fn tell(
@@ -224,24 +229,27 @@ impl<'a> Training<'a> {
         step: usize,
         batch: &Batch,
     ) -> Result<([f64; 4], f64), NnError> {
-        let y = self.embed(batch, Mode::Train)?;
-        let contrast = self.objective.loss(&y, batch)?;
-        let loss = scalar(&contrast.loss)?;
+        let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
+        let networks = [&self.encoder.network, &self.projector];
+        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch))?;
+        let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors);
         check_finite("the loss", loss, epoch, step)?;
-        let gradients = contrast.loss.backward()?;
-        let norm = self.optimizer.gradient_norm(&gradients)?;
+        let norm = self.optimizer.gradient_norm(self.passes.gradients())?;
         check_finite("the gradient", norm, epoch, step)?;
-        self.optimizer.step(&gradients)?;
-        let z = normalize_rows(&y.detach())?;
+        self.optimizer.step(self.passes.gradients())?;
+        let z = normalize_rows(&passed.y)?;
         let values = [loss, alignment(&z, batch.origins())?, uniformity(&z)?, norm];
-        Ok((values, contrast.anchors as f64))
+        Ok((values, anchors as f64))
     }
 
     /// Averages the loss in evaluation mode over the anchors of some batches.
     fn evaluate(&self, epoch: usize, batches: &[Batch]) -> Result<Option<f64>, NnError> {
         let (mut sum, mut anchors) = (0.0, 0.0);
         for (i, batch) in batches.iter().enumerate() {
-            let y = self.embed(batch, Mode::Evaluate)?;
+            let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
+            let y = self
+                .projector
+                .forward(&self.encoder.forward(&x, Mode::Evaluate)?, Mode::Evaluate)?;
             let contrast = self.objective.loss(&y, batch)?;
             let loss = scalar(&contrast.loss)?;
             check_finite("the held-out loss", loss, epoch, i + 1)?;
@@ -249,11 +257,6 @@ impl<'a> Training<'a> {
             anchors += contrast.anchors as f64;
         }
         Ok((anchors > 0.0).then(|| sum / anchors))
-    }
-
-    fn embed(&self, batch: &Batch, mode: Mode) -> Result<Tensor, NnError> {
-        let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
-        Ok(self.projector.forward(&self.encoder.forward(&x, mode)?, mode)?)
     }
 }
 
@@ -271,7 +274,6 @@ pub(super) mod tests {
 
     use super::super::noncontrastive::{BarlowTwins, Vicreg};
     use super::super::objective::Temperature;
-    use super::super::resnet::StemInit;
     use super::*;
 
     pub(crate) const SIZE: usize = 8;
@@ -296,7 +298,7 @@ pub(super) mod tests {
 
     pub(crate) fn config() -> PretrainConfig {
         PretrainConfig {
-            encoder: ResNetConfig { width: 4, channels: 1, stem_init: StemInit::Kaiming },
+            encoder: ResNetConfig { width: 4, channels: 1, ..ResNetConfig::default() },
             projector: vec![16, 8],
             objective: Objective::default(),
             epochs: 15,
@@ -331,7 +333,7 @@ pub(super) mod tests {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut result = run(&PretrainConfig { epochs: 2, ..config() }).unwrap();
-                let tensors = result.encoder.parameters.to_tensors().unwrap();
+                let tensors = result.encoder.network.parameters.to_tensors().unwrap();
                 let values: Vec<f32> = tensors
                     .values()
                     .flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())

@@ -54,7 +54,7 @@ impl Training<'_> {
     pub fn state(&self) -> Result<PretrainState, NnError> {
         Ok(PretrainState {
             reached: self.reached.clone(),
-            encoder: self.encoder.parameters.to_tensors()?,
+            encoder: self.encoder.network.parameters.to_tensors()?,
             projector: self.projector.parameters.to_tensors()?,
             optimizer: self.optimizer.to_tensors()?,
         })
@@ -62,7 +62,7 @@ impl Training<'_> {
 
     /// Puts a state back. Fails if it is one of other networks.
     pub(super) fn restore(&mut self, state: PretrainState) -> Result<(), NnError> {
-        self.encoder.parameters.load(&state.encoder)?;
+        self.encoder.network.parameters.load(&state.encoder)?;
         self.projector.parameters.load(&state.projector)?;
         self.optimizer.load(&state.optimizer)?;
         self.reached = state.reached;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn bits(trained: &Pretrained) -> Vec<u32> {
-        let tensors = trained.encoder.parameters.to_tensors().unwrap();
+        let tensors = trained.encoder.network.parameters.to_tensors().unwrap();
         let values = tensors.values().map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         values.flatten().map(f32::to_bits).collect()
     }

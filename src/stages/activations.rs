@@ -15,7 +15,7 @@ use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Part, Stage, Violation};
 use crate::nn::features::extract;
-use crate::nn::resnet::TAPS;
+use crate::nn::resnet::{TAP_NAMES, TAPS, is_tap};
 
 /// Reads the activations of an encoder's layers, in evaluation mode.
 ///
@@ -52,10 +52,10 @@ impl Stage for LayerActivations {
 
     fn check(&self) -> Vec<Violation> {
         let mut broken = Vec::new();
-        let rule = format!("must hold names among {}", TAPS.join(", "));
+        let rule = format!("must hold names among {TAP_NAMES}");
         for (index, layer) in self.layers.iter().enumerate() {
             let at = Part::Item(index);
-            if !TAPS.contains(&layer.as_str()) {
+            if !is_tap(layer) {
                 broken.push(Violation::new("layers", rule.as_str()).at(at));
             } else if self.layers[..index].contains(layer) {
                 broken.push(Violation::new("layers", "must not name a layer twice").at(at));

@@ -10,9 +10,9 @@ use crate::artifacts::encoder::Encoder;
 use crate::engine::context::Context;
 use crate::engine::parameter::Seed;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::resnet::{ResNet, ResNetConfig, StemInit};
+use crate::nn::resnet::{Architecture, ResNet, ResNetConfig, Stem, StemInit, is_default};
 
-/// Draws a ResNet-18 that is never trained.
+/// Draws a residual network, by default a ResNet-18, that is never trained.
 ///
 /// Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
 /// retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
@@ -23,7 +23,14 @@ use crate::nn::resnet::{ResNet, ResNetConfig, StemInit};
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderRandom {
-    /// Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+    /// How deep the network is, and of which blocks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    architecture: Architecture,
+    /// How the network begins: `cifar` keeps the size of small images.
+    #[serde(default, skip_serializing_if = "is_default")]
+    stem: Stem,
+    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
+    /// standard network.
     #[serde(default = "standard_width")]
     #[schemars(range(min = 1, max = 1024))]
     width: usize,
@@ -73,11 +80,16 @@ impl Stage for EncoderRandom {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let config =
-            ResNetConfig { width: self.width, channels: self.channels, stem_init: self.stem_init };
+        let config = ResNetConfig {
+            architecture: self.architecture,
+            stem: self.stem,
+            width: self.width,
+            channels: self.channels,
+            stem_init: self.stem_init,
+        };
         let streams = self.seed.streams(STREAMS);
         let network = ResNet::new(config, &streams, &Device::Cpu, DType::F32).map_err(failure)?;
-        cx.metric("parameters", network.parameters.count() as f64)?;
+        cx.metric("parameters", network.network.parameters.count() as f64)?;
         cx.save(&to_artifact(&network)?)
     }
 }

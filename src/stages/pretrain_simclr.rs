@@ -27,12 +27,12 @@ use crate::engine::stage::{
 use crate::nn::images::Images;
 use crate::nn::objective::Objective;
 use crate::nn::optimizer::AdamConfig;
-use crate::nn::resnet::{ResNetConfig, StemInit};
+use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::SamplerConfig;
 use crate::nn::simclr::{EpochRow, PretrainConfig, Pretrained, Progress, Training, pretrain};
 use crate::nn::simclr_state::{PretrainState, Reached};
 
-/// Pre-trains a ResNet-18 so that neighboring frames of an event are alike and frames of other events are not.
+/// Pre-trains a residual network so that neighboring frames of an event are alike and frames of other events are not.
 ///
 /// No augmentation: positives come from time alone. As in Ligeralde et al. 2023 (PMLR 243:194-208), sections 2.1 and
 /// 2.3: torchvision's ResNet-18, a projector of linear layers with batch normalization, Adam, whole events drawn at
@@ -50,7 +50,14 @@ pub struct PretrainSimclr {
     movie: Input<Movie>,
     /// The events in them; for a shuffled movie, those of the movie it was made from.
     events: Input<Events>,
-    /// Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+    /// How deep the network is, and of which blocks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    architecture: Architecture,
+    /// How the network begins: `cifar` keeps the size of small images.
+    #[serde(default, skip_serializing_if = "is_default")]
+    stem: Stem,
+    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
+    /// standard network.
     #[serde(default = "standard_width")]
     #[schemars(range(min = 1, max = 1024))]
     width: usize,
@@ -208,6 +215,8 @@ impl PretrainSimclr {
     fn config(&self) -> PretrainConfig {
         PretrainConfig {
             encoder: ResNetConfig {
+                architecture: self.architecture,
+                stem: self.stem,
                 width: self.width,
                 channels: self.channels,
                 stem_init: self.stem_init,

@@ -27,7 +27,7 @@ use crate::nn::linear_probe::{
     Probe, ProbeConfig, ProbeProgress, ProbeRow, Samples, Scaling, train_probe,
 };
 use crate::nn::optimizer::AdamConfig;
-use crate::nn::resnet::{ResNet, TAPS};
+use crate::nn::resnet::{ResNet, TAP_NAMES, is_tap};
 
 /// Trains a softmax classifier on the frozen features of an encoder.
 ///
@@ -127,8 +127,8 @@ impl Stage for ProbeLinear {
             ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
             ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
         ]);
-        if !TAPS.contains(&self.layer.as_str()) {
-            broken.push(Violation::new("layer", format!("must be one of {}", TAPS.join(", "))));
+        if !is_tap(&self.layer) {
+            broken.push(Violation::new("layer", format!("must be one of {TAP_NAMES}")));
         }
         broken
     }

@@ -36,7 +36,7 @@ pub fn device() -> Device {
 pub fn to_artifact(network: &ResNet) -> anyhow::Result<Encoder> {
     let about = serde_json::to_value(network.config)?;
     let mut file = TensorFile::about(about);
-    for (name, tensor) in network.parameters.to_tensors()? {
+    for (name, tensor) in network.network.parameters.to_tensors()? {
         file = file.with(&name, to_plain(&tensor)?);
     }
     Ok(Encoder { file })
@@ -81,7 +81,7 @@ pub fn from_artifact(encoder: &Encoder, device: &Device) -> anyhow::Result<ResNe
         let tensor = tensor.map_err(|error| failure(NnError::Tensor(error)))?;
         tensors.insert(name.clone(), tensor);
     }
-    network.parameters.load(&tensors).map_err(failure)?;
+    network.network.parameters.load(&tensors).map_err(failure)?;
     Ok(network)
 }
 

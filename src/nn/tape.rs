@@ -1,0 +1,450 @@
+//! Networks on the CPU by our own kernels: a forward pass that remembers what its gradient needs, and that gradient.
+//!
+//! Memory is kept from one pass to the next: fresh pages of the system would cost up to a third of a step.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, bail};
+
+use super::composed::check_rows;
+use super::host::{with_elements, with_real};
+use super::kernels::batch_norm::{Normalization, moments};
+use super::kernels::convolution::{Convolution, Scratch};
+use super::kernels::pool::{Windows, average, average_gradient};
+use super::kernels::simd::Element;
+use super::layers::Mode;
+use super::network::{Layer, Network, Norm, Unit, flat, spread};
+
+/// A gradient for each trained parameter, by name.
+pub type Gradients = BTreeMap<String, Tensor>;
+
+/// Runs networks and takes their gradients.
+#[derive(Debug)]
+pub struct Tape<T> {
+    activations: Vec<Option<Activation<T>>>,
+    /// What each layer of the last pass saved, in order.
+    saved: Vec<Saved<T>>,
+    scratch: Scratch<T>,
+    pool: Pool<T>,
+}
+
+/// A tensor n×h×w×c.
+#[derive(Debug)]
+struct Activation<T> {
+    values: Vec<T>,
+    dims: [usize; 4],
+}
+
+impl<T: Element> Activation<T> {
+    fn tensor(&self) -> Result<Tensor> {
+        Tensor::from_slice(&self.values, self.dims.as_slice(), &Device::Cpu)
+    }
+}
+
+#[derive(Debug)]
+enum Saved<T> {
+    /// The convolution, and before which values and by what it was normalized.
+    Unit(Convolution, Option<(Vec<T>, Normalization)>),
+    Pool,
+}
+
+impl<T> Default for Tape<T> {
+    fn default() -> Self {
+        let (scratch, pool) = (Scratch::default(), Pool { free: Vec::new() });
+        Self { activations: Vec::new(), saved: Vec::new(), scratch, pool }
+    }
+}
+
+/// Buffers between uses.
+#[derive(Debug)]
+struct Pool<T> {
+    free: Vec<Vec<T>>,
+}
+
+impl<T: Element> Pool<T> {
+    /// Takes the smallest buffer that holds `length`, or makes one. What it holds is undefined.
+    fn take(&mut self, length: usize) -> Vec<T> {
+        let fits = |(_, buffer): &(usize, &Vec<T>)| buffer.capacity() >= length;
+        let best =
+            self.free.iter().enumerate().filter(fits).min_by_key(|(_, buffer)| buffer.capacity());
+        let mut buffer = match best.map(|(at, _)| at) {
+            Some(at) => self.free.swap_remove(at),
+            // One that is too small would stay so: it goes, that memory does not grow with every new size.
+            None => {
+                let largest = (0..self.free.len()).max_by_key(|&at| self.free[at].capacity());
+                let mut buffer = largest.map_or_else(Vec::new, |at| self.free.swap_remove(at));
+                buffer.clear();
+                buffer.reserve_exact(length);
+                buffer
+            }
+        };
+        buffer.resize(length, T::from_f64(0.0));
+        buffer
+    }
+
+    fn take_zeroed(&mut self, length: usize) -> Vec<T> {
+        let mut buffer = self.take(length);
+        buffer.fill(T::from_f64(0.0));
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<T>) {
+        self.free.push(buffer);
+    }
+}
+
+/// Runs a network without a gradient, and calls `f` with the activations `wanted` as they appear.
+pub(super) fn visit(
+    network: &Network,
+    x: &Tensor,
+    mode: Mode,
+    wanted: &[usize],
+    f: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+) -> Result<()> {
+    fn typed<T: Element>(
+        network: &Network,
+        x: &Tensor,
+        mode: Mode,
+        wanted: &[usize],
+        f: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        Tape::<T>::default().run(network, x, mode, false, &mut |at, activation| {
+            if wanted.contains(&at) {
+                f(at, activation.tensor()?)?;
+            }
+            Ok(())
+        })
+    }
+    with_real!(x.dtype(), typed(network, x, mode, wanted, f))
+}
+
+impl<T: Element> Tape<T> {
+    /// Runs a network in training mode, and remembers. `x` is n×h×w×c or n×c; a result of one pixel comes as n×c.
+    pub fn forward(&mut self, network: &Network, x: &Tensor) -> Result<Tensor> {
+        let last = network.layers.len();
+        let mut result = None;
+        self.release();
+        self.run(network, &spread(x)?, Mode::Train, true, &mut |at, activation| {
+            if at == last {
+                result = Some(activation.tensor()?);
+            }
+            Ok(())
+        })?;
+        result.map_or_else(|| Ok(x.clone()), flat)
+    }
+
+    /// Takes the gradient of a loss with respect to the last result to those of all parameters, in `gradients`.
+    ///
+    /// Yields that of the input if it is asked for. Uses up what [`Self::forward`] remembered; `gradients` holds tensors
+    /// of an earlier pass, which are overwritten, or nothing.
+    pub fn backward(
+        &mut self,
+        network: &Network,
+        dy: &Tensor,
+        input_gradient: bool,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        if self.saved.len() != network.layers.len() || self.saved.is_empty() {
+            bail!("a backward pass needs a forward pass before it")
+        }
+        let mut flows: Vec<Option<Vec<T>>> = (0..=network.layers.len()).map(|_| None).collect();
+        let mut seed = self.pool.take(dy.elem_count());
+        with_elements(dy, |dy: &[T]| seed.copy_from_slice(dy))?;
+        flows[network.layers.len()] = Some(seed);
+        for (at, layer) in network.layers.iter().enumerate().rev() {
+            let (Some(saved), Some(flow)) = (self.saved.pop(), flows[at + 1].take()) else {
+                bail!("layer {at} leads nowhere")
+            };
+            match (layer, saved) {
+                (Layer::Unit(unit), Saved::Unit(convolution, normalized)) => {
+                    let wanted = input_gradient || unit.input > 0;
+                    let flow = self.unit_back(
+                        unit,
+                        at + 1,
+                        &convolution,
+                        normalized,
+                        flow,
+                        &mut flows,
+                        wanted,
+                        gradients,
+                    )?;
+                    self.pool.give(flow);
+                }
+                (Layer::MaxPool { input }, _) => {
+                    self.max_pool_back(*input, at + 1, flow, &mut flows)
+                }
+                (Layer::AveragePool { input }, _) => {
+                    let [n, h, w, c] = self.dims(*input);
+                    let dx = flow_to(&mut flows[*input], &mut self.pool, n * h * w * c);
+                    average_gradient(&flow, h * w, c, dx);
+                    self.pool.give(flow);
+                }
+                (Layer::Unit(_), Saved::Pool) => bail!("layer {at} was not run as it is"),
+            }
+            if let Some(activation) = self.activations[at + 1].take() {
+                self.pool.give(activation.values);
+            }
+        }
+        let dims = self.dims(0);
+        let dx = flows[0].take();
+        self.release();
+        dx.map(|dx| flat(Tensor::from_vec(dx, dims.as_slice(), &Device::Cpu)?)).transpose()
+    }
+
+    /// Gives back the buffers of the last pass.
+    fn release(&mut self) {
+        for activation in self.activations.drain(..).flatten() {
+            self.pool.give(activation.values);
+        }
+        for saved in self.saved.drain(..) {
+            if let Saved::Unit(_, Some((values, _))) = saved {
+                self.pool.give(values);
+            }
+        }
+    }
+
+    fn dims(&self, activation: usize) -> [usize; 4] {
+        self.activations[activation].as_ref().map_or([0; 4], |a| a.dims)
+    }
+
+    /// Runs all layers; `remember` tells whether a backward pass will follow. `f` sees each activation once.
+    fn run(
+        &mut self,
+        network: &Network,
+        x: &Tensor,
+        mode: Mode,
+        remember: bool,
+        f: &mut dyn FnMut(usize, &Activation<T>) -> Result<()>,
+    ) -> Result<()> {
+        let (n, h, w, c) = x.dims4()?;
+        let mut values = self.pool.take(x.elem_count());
+        with_elements(x, |x: &[T]| values.copy_from_slice(x))?;
+        let input = Activation { values, dims: [n, h, w, c] };
+        f(0, &input)?;
+        self.activations.push(Some(input));
+        for (at, layer) in network.layers.iter().enumerate() {
+            let (activation, saved) = match layer {
+                Layer::Unit(unit) => self.unit(unit, mode, remember)?,
+                Layer::MaxPool { input } => (self.max_pool(*input)?, Saved::Pool),
+                Layer::AveragePool { input } => (self.average_pool(*input)?, Saved::Pool),
+            };
+            f(at + 1, &activation)?;
+            self.activations.push(Some(activation));
+            if remember {
+                self.saved.push(saved);
+            } else {
+                self.forget(network, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the activations that no layer after `done` reads.
+    fn forget(&mut self, network: &Network, done: usize) {
+        let reads = |layer: &Layer, at: usize| match layer {
+            Layer::Unit(unit) => unit.input == at || unit.residual == Some(at),
+            Layer::MaxPool { input } | Layer::AveragePool { input } => *input == at,
+        };
+        for at in 0..=done {
+            let needed = network.layers[done + 1..].iter().any(|layer| reads(layer, at));
+            if let Some(activation) = self.activations[at].take_if(|_| !needed) {
+                self.pool.give(activation.values);
+            }
+        }
+    }
+
+    fn read(&self, activation: usize) -> Result<&Activation<T>> {
+        let found = self.activations.get(activation).and_then(Option::as_ref);
+        found.ok_or_else(|| candle_core::Error::msg("a layer reads an activation that is gone"))
+    }
+
+    fn unit(
+        &mut self,
+        unit: &Unit,
+        mode: Mode,
+        remember: bool,
+    ) -> Result<(Activation<T>, Saved<T>)> {
+        let dims = self.read(unit.input)?.dims;
+        let convolution =
+            Convolution::new(dims, unit.weight.var.dims(), unit.stride, unit.padding)?;
+        let dims = convolution.out();
+        let length = dims.iter().product();
+        let mut z = self.pool.take(length);
+        let Self { activations, scratch, pool, .. } = self;
+        let values = |at: usize| activations[at].as_ref().map(|a| a.values.as_slice());
+        let x = values(unit.input).unwrap_or_default();
+        with_elements(&unit.weight.var, |weight: &[T]| {
+            convolution.forward(x, weight, &mut z, scratch)
+        })?;
+        let residual = unit.residual.and_then(values);
+        if residual.is_some_and(|r| r.len() != length) {
+            bail!("{}: the residual's shape differs from the result's", unit.weight.name)
+        }
+        let Some(norm) = &unit.norm else {
+            if unit.relu || residual.is_some() {
+                bail!("{}: a layer without normalization is linear", unit.weight.name)
+            }
+            return Ok((Activation { values: z, dims }, Saved::Unit(convolution, None)));
+        };
+        let normalization = normalization::<T>(norm, &z, dims[3], unit.relu, mode)?;
+        let (weight, bias) = (small::<T>(&norm.weight.var)?, small::<T>(&norm.bias.var)?);
+        let mut y = pool.take(length);
+        normalization.forward(&z, &weight, &bias, residual, &mut y);
+        let saved = if remember {
+            Some((z, normalization))
+        } else {
+            pool.give(z);
+            None
+        };
+        Ok((Activation { values: y, dims }, Saved::Unit(convolution, saved)))
+    }
+
+    /// Goes back through a unit; yields the buffer that brought the gradient in.
+    #[expect(clippy::too_many_arguments, reason = "one call")]
+    fn unit_back(
+        &mut self,
+        unit: &Unit,
+        out: usize,
+        convolution: &Convolution,
+        normalized: Option<(Vec<T>, Normalization)>,
+        mut flow: Vec<T>,
+        flows: &mut [Option<Vec<T>>],
+        input_gradient: bool,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<T>> {
+        let Self { activations, scratch, pool, .. } = self;
+        let values = |at: usize| activations[at].as_ref().map_or(&[][..], |a| a.values.as_slice());
+        if let (Some((z, normalization)), Some(norm)) = (normalized, &unit.norm) {
+            let weight = small::<T>(&norm.weight.var)?;
+            let (d_weight, d_bias) = match unit.residual {
+                None => normalization.backward(&z, &weight, values(out), &mut flow, None),
+                Some(at) => {
+                    let add = flows[at].is_some();
+                    let residual = flows[at].get_or_insert_with(|| pool.take(z.len()));
+                    normalization.backward(
+                        &z,
+                        &weight,
+                        values(out),
+                        &mut flow,
+                        Some((residual, add)),
+                    )
+                }
+            };
+            pool.give(z);
+            for (named, gradient) in [(&norm.weight, d_weight), (&norm.bias, d_bias)] {
+                overwrite(gradients, &named.name, &named.var, |values: &mut [T]| {
+                    for (value, gradient) in values.iter_mut().zip(&gradient) {
+                        *value = T::from_f64(*gradient);
+                    }
+                })?;
+            }
+        }
+        let x = values(unit.input);
+        let dx = input_gradient.then(|| flow_to(&mut flows[unit.input], pool, x.len()));
+        with_elements(&unit.weight.var, |weight: &[T]| {
+            overwrite(gradients, &unit.weight.name, &unit.weight.var, |d_weight: &mut [T]| {
+                convolution.backward(x, weight, &flow, dx, d_weight, scratch);
+            })
+        })??;
+        Ok(flow)
+    }
+
+    fn max_pool(&mut self, input: usize) -> Result<Activation<T>> {
+        let dims = self.read(input)?.dims;
+        let windows = Windows::new(dims);
+        let [h, w, c] = windows.out();
+        let mut values = self.pool.take(dims[0] * h * w * c);
+        windows.maxima(&self.read(input)?.values, &mut values);
+        Ok(Activation { values, dims: [dims[0], h, w, c] })
+    }
+
+    fn max_pool_back(
+        &mut self,
+        input: usize,
+        out: usize,
+        mut flow: Vec<T>,
+        flows: &mut [Option<Vec<T>>],
+    ) {
+        let dims = self.dims(input);
+        let dx = flow_to(&mut flows[input], &mut self.pool, dims.iter().product());
+        if let (Some(x), Some(y)) = (&self.activations[input], &self.activations[out]) {
+            Windows::new(dims).gradient(&x.values, &y.values, &mut flow, dx);
+        }
+        self.pool.give(flow);
+    }
+
+    fn average_pool(&mut self, input: usize) -> Result<Activation<T>> {
+        let [n, h, w, c] = self.read(input)?.dims;
+        let mut values = self.pool.take(n * c);
+        average(&self.read(input)?.values, h * w, c, &mut values);
+        Ok(Activation { values, dims: [n, 1, 1, c] })
+    }
+}
+
+/// Makes a gradient that has not begun zero, so that all who flow into it can add.
+fn flow_to<'a, T: Element>(
+    flow: &'a mut Option<Vec<T>>,
+    pool: &mut Pool<T>,
+    length: usize,
+) -> &'a mut [T] {
+    flow.get_or_insert_with(|| pool.take_zeroed(length))
+}
+
+/// Reads or computes what a batch is normalized by, and moves the running statistics.
+fn normalization<T: Element>(
+    norm: &Norm,
+    z: &[T],
+    c: usize,
+    relu: bool,
+    mode: Mode,
+) -> Result<Normalization> {
+    if mode == Mode::Evaluate {
+        let read = |var: &Var| var.to_dtype(DType::F64)?.to_vec1::<f64>();
+        return Ok(Normalization::new(read(&norm.running_mean)?, &read(&norm.running_var)?, relu));
+    }
+    let rows = z.len() / c;
+    check_rows(rows)?;
+    let (mean, variance) = moments(z, c);
+    let tensor = |values: &[f64]| {
+        Tensor::from_slice(values, c, &Device::Cpu)?.to_dtype(norm.running_mean.dtype())
+    };
+    norm.track(&tensor(&mean)?, &tensor(&variance)?, rows, mode)?;
+    Ok(Normalization::new(mean, &variance, relu))
+}
+
+/// Copies a short parameter.
+fn small<T: Element>(var: &Var) -> Result<Vec<T>> {
+    with_elements(var, <[T]>::to_vec)
+}
+
+/// Has `f` write the gradient of a parameter, in the memory of an earlier one if there is one.
+fn overwrite<T: Element>(
+    gradients: &mut Gradients,
+    name: &str,
+    var: &Var,
+    f: impl FnOnce(&mut [T]),
+) -> Result<()> {
+    if !gradients.contains_key(name) {
+        let fresh = Tensor::zeros(var.shape(), var.dtype(), var.device())?;
+        gradients.insert(name.to_owned(), fresh);
+    }
+    gradients[name].inplace_op1(&Write(RefCell::new(Some(f)), std::marker::PhantomData))
+}
+
+/// Lets a function write to a CPU tensor.
+struct Write<T, F>(RefCell<Option<F>>, std::marker::PhantomData<T>);
+
+impl<T: Element, F: FnOnce(&mut [T])> InplaceOp1 for Write<T, F> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (Some(f), Some((start, end))) = (self.0.take(), layout.contiguous_offsets()) else {
+            bail!("write: expected a contiguous tensor")
+        };
+        f(&mut T::of_storage(storage)?[start..end]);
+        Ok(())
+    }
+}
