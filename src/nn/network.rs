@@ -161,7 +161,11 @@ impl Network {
         Ok(Named { name: name.to_owned(), var: self.parameters.weight(name, dims, init)? })
     }
 
-    fn norm(&mut self, path: &str, channels: usize) -> std::result::Result<Norm, NnError> {
+    pub(super) fn norm(
+        &mut self,
+        path: &str,
+        channels: usize,
+    ) -> std::result::Result<Norm, NnError> {
         let dims = [channels];
         Ok(Norm {
             weight: self.named(&format!("{path}.weight"), &dims, Init::Constant(1.0))?,

@@ -123,3 +123,24 @@ pub fn average_gradient<T: Element>(dy: &[T], pixels: usize, c: usize, dx: &mut 
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_maxima_takes_the_gradient() {
+        let windows = Windows::new([1, 2, 2, 1]);
+        let (mut y, mut dx) = ([1.0f32], [0.0; 4]);
+        windows.maxima(&[0.0; 4], &mut y);
+        windows.gradient(&[0.0; 4], &y, &mut [1.0], &mut dx);
+        assert_eq!((y, dx), ([0.0], [1.0, 0.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn nan_is_not_lost() {
+        let mut y = [0.0];
+        Windows::new([1, 2, 2, 1]).maxima(&[1.0, f64::NAN, 2.0, 3.0], &mut y);
+        assert!(y[0].is_nan());
+    }
+}

@@ -127,23 +127,27 @@ impl Unfolding {
 
     /// Brings one filter's weights from c×k×k, for a kernel of k×k, to the order of an unfolded row.
     pub fn reorder<T: Element>(&self, kernel: usize, weight: &[T], reordered: &mut [T]) {
-        self.for_each_weight(kernel, |to, from| reordered[to] = weight[from]);
+        for (tap, to) in self.kept(kernel).zip(reordered.chunks_exact_mut(self.channels)) {
+            let from = weight[tap..].iter().step_by(kernel * kernel);
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+        }
     }
 
     /// The inverse of [`Self::reorder`]. Taps that were left out are not written.
     pub fn restore<T: Element>(&self, kernel: usize, reordered: &[T], weight: &mut [T]) {
-        self.for_each_weight(kernel, |from, to| weight[to] = reordered[from]);
-    }
-
-    fn for_each_weight(&self, kernel: usize, mut f: impl FnMut(usize, usize)) {
-        let mut reordered = 0;
-        for row in self.rows.taps.clone() {
-            for column in self.columns.taps.clone() {
-                for channel in 0..self.channels {
-                    f(reordered, (channel * kernel + row) * kernel + column);
-                    reordered += 1;
-                }
+        for (tap, from) in self.kept(kernel).zip(reordered.chunks_exact(self.channels)) {
+            let to = weight[tap..].iter_mut().step_by(kernel * kernel);
+            for (to, from) in to.zip(from) {
+                *to = *from;
             }
         }
+    }
+
+    /// The places of the kept taps in a kernel of k×k, in order.
+    fn kept(&self, kernel: usize) -> impl Iterator<Item = usize> {
+        let rows = self.rows.taps.clone();
+        rows.flat_map(move |row| self.columns.taps.clone().map(move |column| row * kernel + column))
     }
 }

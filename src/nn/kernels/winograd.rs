@@ -626,3 +626,32 @@ impl<T: Element> WithSimd for WeightsBack<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::nn::kernels::convolution::{Convolution, Scratch};
+    use crate::rng::Streams;
+
+    /// The rounding error of the whole layer in `f32`, in units of its deviation, stays near that of direct sums: 4.5e-7
+    /// for 576 summands, against 8e-7 at these points, and 1.9e-6 at 0, ±1 and ±2.
+    #[test]
+    fn single_precision_loses_little() {
+        let (n, size, c) = (8, 16, 64);
+        let convolution = Convolution::new([n, size, size, c], &[c, c, 3, 3], 1, 1).unwrap();
+        let draw = |purpose: &str, count: usize| {
+            let mut values = vec![0.0; count];
+            Streams::new(5, "test").stream(purpose).fill_normal(&mut values);
+            values.iter().map(|v| *v as f32).collect::<Vec<f32>>()
+        };
+        let (x, weight) = (draw("x", n * size * size * c), draw("weight", c * c * 9));
+        let mut y = vec![0f32; x.len()];
+        convolution.forward(&x, &weight, &mut y, &mut Scratch::default());
+        let exact = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let mut expected = vec![0f64; x.len()];
+        convolution.forward(&exact(&x), &exact(&weight), &mut expected, &mut Scratch::default());
+        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let error = square(&mut y.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b));
+        let error = (error / square(&mut expected.iter().copied())).sqrt();
+        assert!(error > 1e-8 && error < 1.2e-6, "{error}");
+    }
+}
