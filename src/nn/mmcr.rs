@@ -21,7 +21,7 @@ use super::host::{Matrix, multiply};
 #[serde(deny_unknown_fields, default)]
 pub struct Mmcr {
     /// Weight λ of the mean nuclear norm of single events, at least 0. 0.1 where absent, as in the code of Ligeralde et
-    /// al. 2023. At 0 it costs nothing: centroids of unit rows are long only where events are compact.
+    /// al. 2023. At 0 events are not decomposed: centroids of unit rows are long only where events are compact.
     #[schemars(range(min = 0.0))]
     pub local_weight: f64,
 }

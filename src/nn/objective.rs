@@ -36,7 +36,7 @@ pub struct WaveContrast {
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Frames on each side of an anchor that are its positives, at least 1: those at a distance of 1 to this in the
-    /// same event. 1 where absent, as in the paper. Not hashed at 1.
+    /// same event. 1 where absent, as in the paper.
     #[serde(skip_serializing_if = "is_one")]
     #[schemars(range(min = 1), extend("default" = 1))]
     pub neighbors: usize,

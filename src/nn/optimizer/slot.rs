@@ -15,7 +15,7 @@ pub(super) struct Slot {
     pub(super) moments: Moments,
 }
 
-/// Running means, where they are changed. Those that an algorithm has not are empty.
+/// Running means, where they are changed. Those that an algorithm has not are empty, or a single zero.
 #[derive(Debug)]
 pub(super) enum Moments {
     /// For `f32` weights on the CPU.
@@ -45,7 +45,8 @@ impl Slot {
         }
         let tensor = |at: usize| match means.get(at) {
             Some(mean) => mean.to_dtype(dtype)?.to_device(device)?.copy(),
-            None => Tensor::zeros(0, dtype, device),
+            // A GPU may refuse to allocate nothing.
+            None => Tensor::zeros((), dtype, device),
         };
         Ok(Moments::Tensors([tensor(0)?, tensor(1)?]))
     }
@@ -54,7 +55,7 @@ impl Slot {
         self.moments = moments;
     }
 
-    /// Copies both means to the CPU, empty ones as well.
+    /// Copies both means to the CPU, also those that the algorithm has not.
     pub(super) fn moments(&self) -> Result<Vec<Tensor>> {
         let dims = self.weight.dims();
         let shape = |n: usize| if n == 0 { vec![0] } else { dims.to_vec() };
