@@ -20,7 +20,7 @@ use candle_nn::loss::cross_entropy;
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 use wavecrest::nn::contrastive::BatchLoss;
-use wavecrest::nn::optimizer::{Adam, AdamConfig};
+use wavecrest::nn::optimizer::{Optimizer, OptimizerConfig};
 use wavecrest::nn::passes::Passes;
 use wavecrest::nn::projector::projector;
 use wavecrest::nn::resnet::{ResNet, ResNetConfig, Stem};
@@ -174,8 +174,8 @@ fn ours(case: &Case, steps: usize) -> Measured {
         let networks = [&net.network, &head];
         let weights = networks.iter().flat_map(|network| network.parameters.weights());
         let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
-        let config = AdamConfig { learning_rate: 1e-4, ..AdamConfig::default() };
-        let mut optimizer = Adam::new(config, weights).expect("an optimizer");
+        let config = OptimizerConfig::default();
+        let mut optimizer = Optimizer::new(config, weights).expect("an optimizer");
         let mut noise = vec![0.0; batch * size * size * channels];
         streams.stream("images").fill_normal(&mut noise);
         let noise: Vec<f32> = noise.iter().map(|v| *v as f32).collect();
@@ -188,7 +188,7 @@ fn ours(case: &Case, steps: usize) -> Measured {
             let loss =
                 |y: &Tensor| Ok(BatchLoss { loss: cross_entropy(y, &labels)?, anchors: batch });
             let passed = passes.step(&networks, &x, &loss).expect("a step");
-            optimizer.step(passes.gradients()).expect("a step");
+            optimizer.step(passes.gradients(), 1e-4, 1.0).expect("a step");
             assert!(passed.loss.loss.to_scalar::<f32>().expect("a number").is_finite());
             start.elapsed().as_secs_f64()
         };

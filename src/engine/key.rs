@@ -7,6 +7,7 @@
 //! | for an input, the content hash of the artifact; for a gathered one, its values on the axes too | which stage made it, and how |
 //! | for a path of user data, the content hash | the path, unless the program sees it (`NamedPath`) |
 //! | for a seed, its resolved value | the seed as written |
+//! | | a parameter that its kind got later, where it is at its default and says so (`skip_serializing_if`) |
 //! | | resources, `retries`, `timeout`, `keep`, devices, threads, clocks, hosts, the binary |
 
 use serde_json::{Map, Value as Json};

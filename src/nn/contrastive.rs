@@ -25,18 +25,30 @@ pub struct Origins<'a> {
 /// Contrasts the neighbors in time with the frames of other events (Ligeralde et al. 2023, section 2.1).
 ///
 /// With s(i, j) = z(i)·z(j) / `temperature`, the loss of anchor i is −ln(Σ₊ exp s / Σ₋ exp s): the positives are
-/// the frames just before and after in the same event, the negatives all frames of other events. Other frames of
-/// the same event are neither. Positives are not in the denominator, so the loss can be negative. Rows without a
-/// neighbor are no anchors; it is an error if there is no anchor, or if the batch holds a single event.
+/// the frames of the same event at a distance of 1 to `neighbors` frames, before and after, the negatives all frames of
+/// other events. Other frames of the same event are neither. Positives are not in the denominator, so the loss can be
+/// negative. Rows without a positive are no anchors; it is an error if there is no anchor, or if the batch holds a
+/// single event. The paper has one neighbor on each side.
 ///
-/// `z` is n×d with rows of unit length.
-pub fn wave_contrast(z: &Tensor, origins: Origins, temperature: f64) -> Result<BatchLoss, NnError> {
+/// `z` is n×d with rows of unit length; `neighbors` is at least 1.
+pub fn wave_contrast(
+    z: &Tensor,
+    origins: Origins,
+    temperature: f64,
+    neighbors: usize,
+) -> Result<BatchLoss, NnError> {
     let (n, events, positions) = (z.dim(0)?, origins.events, origins.positions);
     check_origins(n, origins)?;
     check_temperature(temperature)?;
-    let neighbors =
-        |i: usize, j: usize| events[i] == events[j] && positions[i].abs_diff(positions[j]) == 1;
-    let anchors: Vec<usize> = (0..n).filter(|&i| (0..n).any(|j| neighbors(i, j))).collect();
+    if neighbors == 0 {
+        let (name, condition, value) = ("neighbors", "at least 1", "0".to_owned());
+        return Err(NnError::InvalidValue { name, condition, value });
+    }
+    let positive = |i: usize, j: usize| {
+        let distance = positions[i].abs_diff(positions[j]) as usize;
+        events[i] == events[j] && (1..=neighbors).contains(&distance)
+    };
+    let anchors: Vec<usize> = (0..n).filter(|&i| (0..n).any(|j| positive(i, j))).collect();
     let first = *anchors.first().ok_or(NnError::NoPositives)?;
     if events.iter().all(|event| *event == events[first]) {
         return Err(NnError::NoNegatives { event: events[first] });
@@ -49,9 +61,9 @@ pub fn wave_contrast(z: &Tensor, origins: Origins, temperature: f64) -> Result<B
     let rows: Vec<u32> = anchors.iter().map(|&i| i as u32).collect();
     let rows = z.index_select(&Tensor::new(rows, z.device())?, 0)?;
     let similarity = (rows.matmul(&z.t()?)? / temperature)?;
-    let positive = log_sum_exp(&similarity, &mask(&neighbors)?)?;
-    let negative = log_sum_exp(&similarity, &mask(&|i, j| events[i] != events[j])?)?;
-    Ok(BatchLoss { loss: (negative - positive)?.mean_all()?, anchors: anchors.len() })
+    let positives = log_sum_exp(&similarity, &mask(&positive)?)?;
+    let negatives = log_sum_exp(&similarity, &mask(&|i, j| events[i] != events[j])?)?;
+    Ok(BatchLoss { loss: (negatives - positives)?.mean_all()?, anchors: anchors.len() })
 }
 
 /// Contrasts neighboring frames with all others: [`nt_xent`] over disjoint pairs of frames that follow each other.
@@ -185,7 +197,7 @@ mod tests {
         Origins { events: &[0, 0, 0, 1, 1, 2, 3, 3], positions: &[0, 1, 2, 0, 1, 0, 4, 5] };
 
     fn wave(z: &Tensor, origins: Origins, temperature: f64) -> f64 {
-        wave_contrast(z, origins, temperature).unwrap().loss.to_scalar().unwrap()
+        wave_contrast(z, origins, temperature, 1).unwrap().loss.to_scalar().unwrap()
     }
 
     /// Rows of a matrix given by angles on the unit circle.
@@ -200,7 +212,11 @@ mod tests {
         // Anchors 0, 2 have one positive and 1 two, of five negatives; 3, 4 and 6, 7 one of six; 5 is no anchor.
         let expected = (2.0 * 5f64.ln() + 2.5f64.ln() + 4.0 * 6f64.ln()) / 7.0;
         assert!((wave(&z, ORIGINS, 0.5) - expected).abs() < 1e-12);
-        assert_eq!(wave_contrast(&z, ORIGINS, 0.5).unwrap().anchors, 7);
+        assert_eq!(wave_contrast(&z, ORIGINS, 0.5, 1).unwrap().anchors, 7);
+        // With two neighbors on each side, each frame of event 0 has two positives; of event 3 there are no more.
+        let expected = (3.0 * 2.5f64.ln() + 4.0 * 6f64.ln()) / 7.0;
+        let found = wave_contrast(&z, ORIGINS, 0.5, 2).unwrap().loss.to_scalar::<f64>().unwrap();
+        assert!((found - expected).abs() < 1e-12);
         let pair = nt_xent(&z, &z, 0.5).unwrap();
         assert!((pair.loss.to_scalar::<f64>().unwrap() - 15f64.ln()).abs() < 1e-12);
     }
@@ -230,9 +246,9 @@ mod tests {
 
     /// Values of PyTorch 2.15.0 in f64 for z = rows of sin(1.3 i + 0.2), ten of four, scaled to unit length.
     ///
-    /// Wave contrast: `s = exp(z @ z.T / 0.5)`, `-log((s * positive).sum(1) / (s * negative).sum(1))` averaged over rows
-    /// with a positive. NT-Xent: `cross_entropy(l, t)` with `l = u @ u.T / 0.2`, its diagonal minus infinity, `u` the
-    /// first views above the second, `t` the row of the other view.
+    /// Wave contrast: `s = exp(z @ z.T / 0.5)`, `-log((s * positive).sum(1) / (s * negative).sum(1))` averaged over
+    /// rows with a positive. NT-Xent: `cross_entropy(l, t)` with `l = u @ u.T / 0.2`, its diagonal minus infinity, `u`
+    /// the first views above the second, `t` the row of the other view.
     #[test]
     fn values_are_pytorchs() {
         let values: Vec<f64> = (0..40).map(|i| (1.3 * f64::from(i) + 0.2).sin()).collect();
@@ -255,7 +271,7 @@ mod tests {
         // At τ = 1/1000 the exponentials overflow f32; the loss is then (largest negative − positive) / τ.
         let z = circle(&[0.0, 0.1, 1.0, 1.1]).to_dtype(DType::F32).unwrap();
         let origins = Origins { events: &[0, 0, 1, 1], positions: &[0, 1, 0, 1] };
-        let loss = wave_contrast(&z, origins, 1e-3).unwrap().loss.to_scalar::<f32>().unwrap();
+        let loss = wave_contrast(&z, origins, 1e-3, 1).unwrap().loss.to_scalar::<f32>().unwrap();
         let nearest =
             [1f64.cos(), 0.9f64.cos(), 0.9f64.cos(), 1f64.cos()].iter().sum::<f64>() / 4.0;
         let expected = (nearest - 0.1f64.cos()) * 1e3;
@@ -265,9 +281,11 @@ mod tests {
     #[test]
     fn gradients_are_right() {
         let x: Var = normal("x", &[8, 3]);
-        check_gradient("wave", &[&x], &|| {
-            wave_contrast(&normalize_rows(&x).unwrap(), ORIGINS, 0.5).unwrap().loss
-        });
+        for neighbors in [1, 2] {
+            check_gradient("wave", &[&x], &|| {
+                wave_contrast(&normalize_rows(&x).unwrap(), ORIGINS, 0.5, neighbors).unwrap().loss
+            });
+        }
         let y = normal("y", &[8, 3]);
         check_gradient("nt-xent", &[&x, &y], &|| {
             nt_xent(&normalize_rows(&x).unwrap(), &normalize_rows(&y).unwrap(), 0.2).unwrap().loss
@@ -321,9 +339,13 @@ mod tests {
     fn batches_without_contrast_are_explained() {
         let check = |events: &[u32], positions: &[u32], temperature: f64, message: &str| {
             let z = circle(&[0.0; 3]);
-            let error = wave_contrast(&z, Origins { events, positions }, temperature).unwrap_err();
+            let origins = Origins { events, positions };
+            let error = wave_contrast(&z, origins, temperature, 1).unwrap_err();
             assert_eq!(error.to_string(), message);
         };
+        let origins = Origins { events: &[0, 0, 1], positions: &[0, 1, 0] };
+        let error = wave_contrast(&circle(&[0.0; 3]), origins, 0.5, 0).unwrap_err();
+        assert_eq!(error.to_string(), "neighbors must be at least 1, found 0");
         let single = "no anchor of the batch has a negative: the only positives are in event 4";
         check(&[4; 3], &[0, 1, 2], 0.5, single);
         check(&[0, 1, 2], &[0; 3], 0.5, "no event has two frames, so no frame has a positive");

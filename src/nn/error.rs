@@ -15,6 +15,12 @@ pub enum NnError {
     DuplicateParameter { name: String },
     #[error("{name} must be {condition}, found {value}")]
     InvalidValue { name: &'static str, condition: &'static str, value: String },
+    #[error("{name} {condition}")]
+    BrokenRule { name: &'static str, condition: &'static str },
+    #[error("a gradient is of no weight that is trained: `{name}`")]
+    UnknownGradient { name: String },
+    #[error("the singular values of a {rows}×{columns} matrix were not found")]
+    NotDecomposed { rows: usize, columns: usize },
     #[error("unknown tap `{name}`; the network has: {}", known.join(", "))]
     UnknownTap { name: String, known: Vec<String> },
     #[error("expected {expected} elements in {what}, found {found}")]

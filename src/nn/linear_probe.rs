@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::error::NnError;
 use super::features::Features;
 use super::host::{Matrix, multiply};
-use super::optimizer::AdamConfig;
+use super::optimizer::adam::AdamConfig;
 use crate::rng::Streams;
 
 /// The parameters of a probe.

@@ -22,6 +22,7 @@ pub mod params;
 pub mod projector;
 
 pub mod contrastive;
+pub mod mmcr;
 pub mod noncontrastive;
 pub mod objective;
 
@@ -31,6 +32,8 @@ pub mod simclr_state;
 pub mod sampler;
 
 pub mod optimizer;
+pub mod pace;
+pub mod schedule;
 
 pub mod features;
 pub mod images;

@@ -6,6 +6,7 @@ use super::composed::tracked;
 use super::contrastive::BatchLoss;
 use super::error::NnError;
 use super::network::Network;
+use super::optimizer::gradients::collect;
 use super::tape::{Gradients, Tape};
 
 /// The passes through some networks, and the memory that they use again in each step.
@@ -43,9 +44,7 @@ impl Passes {
             let loss = loss(&y)?;
             let gradients = loss.loss.backward()?;
             let weights = networks.iter().flat_map(|network| network.parameters.weights());
-            let named =
-                weights.filter_map(|(name, var)| Some((name.clone(), gradients.get(var)?.clone())));
-            self.gradients = named.collect();
+            self.gradients = collect(&gradients, weights);
             return Ok(Passed { y: y.detach(), loss });
         }
         self.tapes.resize_with(networks.len(), Tape::default);

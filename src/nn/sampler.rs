@@ -2,11 +2,26 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::contrastive::Origins;
 use super::error::NnError;
 use crate::rng::Streams;
 
-/// How large batches are.
+/// The order of events, and where a batch ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Events in an order drawn anew in each epoch, until a batch holds `batch_frames`; as in Ligeralde et al. 2023.
+    #[default]
+    Shuffled,
+    /// Events as they lie in the file, the same batches in each epoch, as in the code of Ligeralde et al. 2023: a
+    /// batch ends where it holds more than `batch_frames` and a multiple of 4 frames, and the last event is left out.
+    File,
+}
+
+/// How large batches are, and of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerConfig {
     /// Frames at which a batch is full. Events are whole, so most batches hold more.
@@ -14,6 +29,10 @@ pub struct SamplerConfig {
     /// The longest run of frames that an event gives to an epoch, at least 2: a longer event gives a run at a
     /// random place, drawn anew in each epoch. Keeps batches small where events are long. None: whole events.
     pub max_event_frames: Option<usize>,
+    pub order: Order,
+    /// Whether each event gives exactly `max_event_frames` frames, so that none weighs more than another, and batches
+    /// are equally large; shorter events are left out.
+    pub balanced: bool,
 }
 
 /// Consecutive frames of one event.
@@ -78,7 +97,8 @@ impl Sampler {
     /// Prepares to draw from the events `chosen` among `events`, half-open ranges of a movie's frames.
     ///
     /// Each batch will hold `pairs` disjoint pairs of frames that follow each other, at least 1. Empty events are
-    /// left out. Fails unless two events are left, and hold as many pairs.
+    /// left out, as are those that the order and the balance leave out. Fails unless two events are left, and hold as
+    /// many pairs.
     pub fn new(
         events: &[Range<usize>],
         chosen: &[usize],
@@ -91,9 +111,17 @@ impl Sampler {
         };
         check("batch_frames", config.batch_frames, 1, "at least 1")?;
         check("max_event_frames", config.max_event_frames.unwrap_or(2), 2, "at least 2")?;
+        if config.balanced && config.max_event_frames.is_none() {
+            let (name, condition) = ("max_event_frames", "is needed where events are balanced");
+            return Err(NnError::BrokenRule { name, condition });
+        }
+        let least = config.max_event_frames.filter(|_| config.balanced).unwrap_or(1);
         let window = |&event: &usize| Window { event: event as u32, frames: events[event].clone() };
-        let events: Vec<Window> =
-            chosen.iter().map(window).filter(|w| !w.frames.is_empty()).collect();
+        let mut events: Vec<Window> =
+            chosen.iter().map(window).filter(|w| w.frames.len() >= least).collect();
+        if config.order == Order::File {
+            events.pop();
+        }
         if events.len() < 2 {
             return Err(NnError::TooFewEvents { found: events.len() });
         }
@@ -106,11 +134,15 @@ impl Sampler {
         }
     }
 
-    /// Draws an epoch's batches: each event once, in random order.
+    /// Draws an epoch's batches: each event once, in random order or that of the file.
     ///
     /// Events are added until a batch is full. What is left at the end is a smaller batch if it has a positive
-    /// and a negative, else it joins the batch before.
+    /// and a negative, else it joins the batch before (the paper's code would divide by zero). In the order of the
+    /// file, nothing is drawn.
     pub fn epoch(&self, streams: &Streams, epoch: usize) -> Vec<Batch> {
+        if self.config.order == Order::File {
+            return self.in_order();
+        }
         let order = streams.indexed("batches/order", epoch as u64).permutation(self.events.len());
         let mut starts = streams.indexed("batches/window", epoch as u64);
         // Windows are drawn in the order of the events, so that an order alone never moves one.
@@ -132,12 +164,19 @@ impl Sampler {
         Window { event: event.event, frames: start..start + length }
     }
 
+    fn is_full(&self, frames: usize) -> bool {
+        match self.config.order {
+            Order::Shuffled => frames >= self.config.batch_frames,
+            Order::File => frames > self.config.batch_frames && frames.is_multiple_of(4),
+        }
+    }
+
     fn group<'a>(&self, windows: impl Iterator<Item = &'a Window>) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::new();
         let mut open = Batch::default();
         for window in windows {
             open.push(window);
-            if open.frames.len() >= self.config.batch_frames && open.has_contrast(self.pairs) {
+            if self.is_full(open.frames.len()) && open.has_contrast(self.pairs) {
                 batches.push(std::mem::take(&mut open));
             }
         }
@@ -166,7 +205,26 @@ mod tests {
             events.push(start..start + length);
         }
         let all: Vec<usize> = (0..lengths.len()).collect();
-        Sampler::new(&events, &all, SamplerConfig { batch_frames, max_event_frames: most }, pairs)
+        let config = SamplerConfig { batch_frames, max_event_frames: most, ..CONFIG };
+        Sampler::new(&events, &all, config, pairs)
+    }
+
+    const CONFIG: SamplerConfig = SamplerConfig {
+        batch_frames: 1,
+        max_event_frames: None,
+        order: Order::Shuffled,
+        balanced: false,
+    };
+
+    /// A sampler of events of these lengths that follow each other.
+    fn adjacent(lengths: &[usize], config: SamplerConfig) -> Result<Sampler, NnError> {
+        let mut events = Vec::new();
+        for length in lengths {
+            let start = events.last().map_or(0, |last: &Range<usize>| last.end);
+            events.push(start..start + length);
+        }
+        let all: Vec<usize> = (0..lengths.len()).collect();
+        Sampler::new(&events, &all, config, 1)
     }
 
     fn sampler(
@@ -268,6 +326,47 @@ mod tests {
             let error = sampler_of(2, lengths, 4, most).unwrap_err();
             assert!(matches!(error, NnError::NoNegatives { event: 0 }), "{error}");
         }
+    }
+
+    /// What the published code makes of these lengths, worked through by hand.
+    #[test]
+    fn the_order_of_the_file_is_that_of_the_published_code() {
+        let sizes = |lengths: &[usize], batch_frames| -> Vec<usize> {
+            let config = SamplerConfig { batch_frames, order: Order::File, ..CONFIG };
+            let sampler = adjacent(lengths, config).unwrap();
+            let batches = sampler.epoch(&Streams::new(1, "test"), 1);
+            let frames: Vec<usize> = batches.iter().flat_map(|b| b.frames.clone()).collect();
+            let kept: usize = lengths[..lengths.len() - 1].iter().sum();
+            assert_eq!(frames, (0..kept).collect::<Vec<_>>());
+            batches.iter().map(|b| b.frames.len()).collect()
+        };
+        // 8 is a multiple of 4 but not more than 8; 11 is more but no multiple; 16 is both. The last 9 are lost.
+        assert_eq!(sizes(&[5, 3, 3, 5, 6, 2, 9], 8), [16, 8]);
+        // The rest is a batch whatever its size, but for one without contrast.
+        assert_eq!(sizes(&[6, 6, 3, 2, 9], 8), [12, 5]);
+        assert_eq!(sizes(&[6, 6, 5, 9], 8), [17]);
+        let config = SamplerConfig { order: Order::File, ..CONFIG };
+        let error = adjacent(&[4, 4], config).unwrap_err();
+        assert!(matches!(error, NnError::TooFewEvents { found: 1 }), "{error}");
+    }
+
+    #[test]
+    fn balanced_events_give_the_same_number_of_frames() {
+        let config =
+            SamplerConfig { batch_frames: 6, max_event_frames: Some(3), balanced: true, ..CONFIG };
+        let sampler = adjacent(&[10, 2, 3, 40, 1, 5], config).unwrap();
+        for epoch in 0..20 {
+            let batches = sampler.epoch(&Streams::new(1, "test"), epoch);
+            assert_eq!(batches.iter().map(|b| b.frames.len()).collect::<Vec<_>>(), [6, 6]);
+            let mut events: Vec<u32> = batches.iter().flat_map(|b| b.events.clone()).collect();
+            events.sort_unstable();
+            assert_eq!(events, [0, 0, 0, 2, 2, 2, 3, 3, 3, 5, 5, 5]);
+        }
+        let error = adjacent(&[10, 2, 2], config).unwrap_err();
+        assert!(matches!(error, NnError::TooFewEvents { found: 1 }), "{error}");
+        let whole = SamplerConfig { max_event_frames: None, ..config };
+        let error = adjacent(&[10, 9], whole).unwrap_err().to_string();
+        assert_eq!(error, "max_event_frames is needed where events are balanced");
     }
 
     #[test]

@@ -10,12 +10,15 @@ use super::images::Images;
 use super::layers::{Mode, normalize_rows};
 use super::network::Network;
 use super::objective::Objective;
-use super::optimizer::{Adam, AdamConfig};
+use super::optimizer::gradients::{add, clip_scale, gradient_norm};
+use super::optimizer::{Optimizer, OptimizerConfig};
+use super::pace::Pace;
 use super::passes::Passes;
 use super::projector::projector;
 use super::resnet::{ResNet, ResNetConfig};
 use super::sampler::{Batch, Sampler, SamplerConfig};
-use super::simclr_state::{PretrainState, Reached};
+use super::simclr_state::{PretrainState, Reached, Seen};
+use super::tape::Gradients;
 use crate::rng::Streams;
 
 /// The parameters of pre-training.
@@ -29,7 +32,8 @@ pub struct PretrainConfig {
     pub sampler: SamplerConfig,
     /// Share of the events, in (0, 1], that is trained on; the others give the held-out loss.
     pub train_fraction: f64,
-    pub optimizer: AdamConfig,
+    pub optimizer: OptimizerConfig,
+    pub pace: Pace,
 }
 
 /// What an epoch came to. Training values are averages over its steps, weighted by their anchors.
@@ -42,8 +46,10 @@ pub struct EpochRow {
     pub alignment: f64,
     /// ln of the mean of exp(−2‖a − b‖²) over pairs of embedded frames, in [−8, 0].
     pub uniformity: f64,
-    /// Euclidean length of the gradient of all weights.
+    /// Euclidean length of the gradient of all weights, before it is clipped.
     pub gradient_norm: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
     /// The loss in evaluation mode on events that are not trained on, if there are two or more.
     pub held_out_loss: Option<f64>,
 }
@@ -66,7 +72,9 @@ pub struct Step {
     pub step: usize,
     /// Steps of this epoch.
     pub steps: usize,
+    /// The loss before the step.
     pub loss: f64,
+    pub learning_rate: f64,
     /// Frames seen since the beginning, over all epochs.
     pub frames_seen: usize,
 }
@@ -108,6 +116,7 @@ fn pretrain_in_pool(
     observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
 ) -> Result<Pretrained, NnError> {
     check_events(events, frames.count())?;
+    config.pace.check(config.epochs)?;
     let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
     let sampler =
         |chosen: &[usize]| Sampler::new(events, chosen, config.sampler, config.objective.pairs());
@@ -160,11 +169,13 @@ fn split(
 pub struct Training<'a> {
     frames: Images<'a>,
     objective: Objective,
+    pace: Pace,
+    epochs: usize,
     device: &'a Device,
     pub(super) encoder: ResNet,
     pub(super) projector: Network,
     passes: Passes,
-    pub(super) optimizer: Adam,
+    pub(super) optimizer: Optimizer,
     pub(super) reached: Reached,
 }
 
@@ -181,11 +192,22 @@ impl<'a> Training<'a> {
         let networks = [&encoder.network, &projector];
         let weights = networks.iter().flat_map(|network| network.parameters.weights());
         let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
-        let optimizer = Adam::new(config.optimizer, weights)?;
-        let objective = config.objective;
+        let optimizer = Optimizer::new(config.optimizer, weights)?;
+        let (objective, pace, epochs) = (config.objective, config.pace, config.epochs);
         let reached = Reached::default();
         let passes = Passes::default();
-        Ok(Self { frames, objective, device, encoder, projector, passes, optimizer, reached })
+        Ok(Self {
+            frames,
+            objective,
+            pace,
+            epochs,
+            device,
+            encoder,
+            projector,
+            passes,
+            optimizer,
+            reached,
+        })
     }
 
     fn tell(
@@ -202,13 +224,19 @@ impl<'a> Training<'a> {
         batches: &[Batch],
         observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
     ) -> Result<EpochRow, NnError> {
-        let steps = batches.len();
-        for batch in batches.iter().skip(self.reached.steps) {
+        let steps = batches.len().div_ceil(self.pace.accumulate);
+        let Training { pace, epochs, .. } = *self;
+        let rate_of = |step: usize| {
+            let done = (epoch - 1) as f64 + (step - 1) as f64 / steps as f64;
+            pace.schedule.rate(pace.learning_rate, done, epochs)
+        };
+        for batches in batches.chunks(pace.accumulate).skip(self.reached.steps) {
             let step = self.reached.steps + 1;
-            let (values, weight) = self.step(epoch, step, batch)?;
-            self.reached.end_step(values, weight, batch.frames.len());
-            let (loss, frames_seen) = (values[0], self.reached.frames_seen);
-            self.tell(Progress::Step(Step { epoch, step, steps, loss, frames_seen }), observe)?;
+            let learning_rate = rate_of(step);
+            let loss = self.step(epoch, step, batches, learning_rate)?;
+            let frames_seen = self.reached.frames_seen;
+            let step = Step { epoch, step, steps, loss, learning_rate, frames_seen };
+            self.tell(Progress::Step(step), observe)?;
         }
         let Reached { sums, anchors, .. } = self.reached;
         let [train_loss, alignment, uniformity, gradient_norm] = sums.map(|sum| sum / anchors);
@@ -218,28 +246,47 @@ impl<'a> Training<'a> {
             alignment,
             uniformity,
             gradient_norm,
+            learning_rate: rate_of(steps),
             held_out_loss: None,
         })
     }
 
-    /// Takes one step. Yields loss, alignment, uniformity and gradient norm before it, and their weight.
+    /// Takes one step, on one batch or the mean over several. Yields the mean loss of their anchors before it.
     fn step(
         &mut self,
         epoch: usize,
         step: usize,
-        batch: &Batch,
-    ) -> Result<([f64; 4], f64), NnError> {
+        batches: &[Batch],
+        learning_rate: f64,
+    ) -> Result<f64, NnError> {
+        let (mut sum, mut seen) = (Gradients::new(), Vec::new());
+        for batch in batches {
+            seen.push(self.differentiate(epoch, step, batch)?);
+            if batches.len() > 1 {
+                add(&mut sum, self.passes.gradients())?;
+            }
+        }
+        let gradients = if batches.len() > 1 { &sum } else { self.passes.gradients() };
+        let share = 1.0 / batches.len() as f64;
+        let norm = share * gradient_norm(gradients)?;
+        check_finite("the gradient", norm, epoch, step)?;
+        let scale = share * clip_scale(norm, self.pace.clip_norm);
+        self.optimizer.step(gradients, learning_rate, scale)?;
+        self.reached.end_step(&seen, norm);
+        let anchors: f64 = seen.iter().map(|s| s.anchors).sum();
+        Ok(seen.iter().map(|s| s.anchors * s.loss).sum::<f64>() / anchors)
+    }
+
+    /// Computes the gradients of a batch's loss, which the passes hold then. Yields what is seen of the batch.
+    fn differentiate(&mut self, epoch: usize, step: usize, batch: &Batch) -> Result<Seen, NnError> {
         let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
         let networks = [&self.encoder.network, &self.projector];
         let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch))?;
-        let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors);
+        let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors as f64);
         check_finite("the loss", loss, epoch, step)?;
-        let norm = self.optimizer.gradient_norm(self.passes.gradients())?;
-        check_finite("the gradient", norm, epoch, step)?;
-        self.optimizer.step(self.passes.gradients())?;
         let z = normalize_rows(&passed.y)?;
-        let values = [loss, alignment(&z, batch.origins())?, uniformity(&z)?, norm];
-        Ok((values, anchors as f64))
+        let (alignment, uniformity) = (alignment(&z, batch.origins())?, uniformity(&z)?);
+        Ok(Seen { loss, alignment, uniformity, anchors, frames: batch.frames.len() })
     }
 
     /// Averages the loss in evaluation mode over the anchors of some batches.
@@ -272,8 +319,11 @@ fn check_finite(what: &'static str, value: f64, epoch: usize, step: usize) -> Re
 pub(super) mod tests {
     use rayon::ThreadPoolBuilder;
 
+    use super::super::mmcr::Mmcr;
     use super::super::noncontrastive::{BarlowTwins, Vicreg};
-    use super::super::objective::Temperature;
+    use super::super::objective::{Temperature, WaveContrast};
+    use super::super::sampler::Order;
+    use super::super::schedule::Schedule;
     use super::*;
 
     pub(crate) const SIZE: usize = 8;
@@ -302,11 +352,22 @@ pub(super) mod tests {
             projector: vec![16, 8],
             objective: Objective::default(),
             epochs: 15,
-            sampler: SamplerConfig { batch_frames: 40, max_event_frames: None },
+            sampler: SAMPLER,
             train_fraction: 0.75,
-            optimizer: AdamConfig { learning_rate: 3e-3, weight_decay: 1e-6, ..Default::default() },
+            optimizer: OptimizerConfig { weight_decay: 1e-6, ..Default::default() },
+            pace: PACE,
         }
     }
+
+    pub(crate) const SAMPLER: SamplerConfig = SamplerConfig {
+        batch_frames: 40,
+        max_event_frames: None,
+        order: Order::Shuffled,
+        balanced: false,
+    };
+
+    pub(crate) const PACE: Pace =
+        Pace { learning_rate: 3e-3, schedule: Schedule::Constant, clip_norm: None, accumulate: 1 };
 
     fn run(config: &PretrainConfig) -> Result<Pretrained, NnError> {
         let (pixels, events) = movie(16);
@@ -355,14 +416,14 @@ pub(super) mod tests {
             let start = events.last().map_or(0, |last| last.end + 1);
             events.push(start..start + length);
         }
-        let temperature = Temperature::default();
         for objective in [
-            Objective::WaveContrast(temperature),
-            Objective::NtXent(temperature),
+            Objective::WaveContrast(WaveContrast { neighbors: 2, ..WaveContrast::default() }),
+            Objective::NtXent(Temperature::default()),
             Objective::BarlowTwins(BarlowTwins::default()),
             Objective::Vicreg(Vicreg::default()),
+            Objective::Mmcr(Mmcr::default()),
         ] {
-            let sampler = SamplerConfig { batch_frames: 4, max_event_frames: None };
+            let sampler = SamplerConfig { batch_frames: 4, ..SAMPLER };
             let config =
                 PretrainConfig { objective, sampler, epochs: 20, train_fraction: 0.6, ..config() };
             let streams = Streams::new(1, "test");
@@ -394,8 +455,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_step_that_blows_up_is_named() {
-        let optimizer = AdamConfig { learning_rate: 1e30, ..config().optimizer };
-        let error = run(&PretrainConfig { optimizer, ..config() }).unwrap_err().to_string();
+        let pace = Pace { learning_rate: 1e30, ..PACE };
+        let error = run(&PretrainConfig { pace, ..config() }).unwrap_err().to_string();
         assert!(error.contains("is not finite at step") && error.contains("of epoch 1"), "{error}");
     }
 

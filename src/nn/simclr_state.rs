@@ -14,7 +14,7 @@ pub struct Reached {
     pub rows: Vec<EpochRow>,
     /// Steps of the next epoch that are done.
     pub steps: usize,
-    /// Their sums of loss, alignment, uniformity and gradient norm, each weighted by the step's anchors.
+    /// Their sums of loss, alignment, uniformity and gradient norm, each weighted by the anchors of its batch.
     pub sums: [f64; 4],
     /// Their anchors.
     pub anchors: f64,
@@ -22,13 +22,26 @@ pub struct Reached {
     pub frames_seen: usize,
 }
 
+/// What is seen of one batch before the step that it is part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) loss: f64,
+    pub(super) alignment: f64,
+    pub(super) uniformity: f64,
+    pub(super) anchors: f64,
+    pub(super) frames: usize,
+}
+
 impl Reached {
-    /// Counts a step, its values weighted by its anchors.
-    pub(super) fn end_step(&mut self, values: [f64; 4], anchors: f64, frames: usize) {
+    /// Counts a step on some batches, with the length of its gradient.
+    pub(super) fn end_step(&mut self, batches: &[Seen], gradient_norm: f64) {
         self.steps += 1;
-        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += anchors * value);
-        self.anchors += anchors;
-        self.frames_seen += frames;
+        for Seen { loss, alignment, uniformity, anchors, frames } in batches {
+            let values = [*loss, *alignment, *uniformity, gradient_norm];
+            self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += anchors * value);
+            self.anchors += anchors;
+            self.frames_seen += frames;
+        }
     }
 
     /// Closes an epoch.
@@ -45,7 +58,7 @@ pub struct PretrainState {
     /// Weights and running statistics.
     pub encoder: BTreeMap<String, Tensor>,
     pub projector: BTreeMap<String, Tensor>,
-    /// Adam's step and means.
+    /// The optimizer's step and means.
     pub optimizer: BTreeMap<String, Tensor>,
 }
 

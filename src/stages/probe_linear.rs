@@ -26,7 +26,7 @@ use crate::nn::features::{Features, adapt, extract};
 use crate::nn::linear_probe::{
     Probe, ProbeConfig, ProbeProgress, ProbeRow, Samples, Scaling, train_probe,
 };
-use crate::nn::optimizer::AdamConfig;
+use crate::nn::optimizer::adam::AdamConfig;
 use crate::nn::resnet::{ResNet, TAP_NAMES, is_tap};
 
 /// Trains a softmax classifier on the frozen features of an encoder.

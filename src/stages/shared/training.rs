@@ -35,15 +35,19 @@ pub fn failure(error: NnError) -> anyhow::Error {
             .hint("an encoder holds the tensors of torchvision's `resnet18` without `fc`, at its own width"),
         NnError::WrongChannels { .. } => Failure::user(message)
             .hint("gray images fit any network; others need an encoder with as many `channels`"),
-        NnError::InvalidValue { .. } | NnError::UnknownTap { .. } => {
+        NnError::InvalidValue { .. } | NnError::BrokenRule { .. } | NnError::UnknownTap { .. } => {
             Failure::user(message).hint("`wavecrest kinds KIND` lists the ranges of all parameters")
         }
+        NnError::NotDecomposed { .. } => Failure::numeric(message)
+            .hint("a lower `learning_rate` may help; or another seed"),
         NnError::Tensor(_) if is_out_of_memory(&message) => {
             Failure::new(FailureKind::Resource, message)
                 .for_lack_of(Shortage::Gpu)
                 .hint("the GPU is out of memory: end what else runs on it, or use smaller batches or widths")
         }
-        NnError::Tensor(_) | NnError::DuplicateParameter { .. } => return error.into(),
+        NnError::Tensor(_)
+        | NnError::DuplicateParameter { .. }
+        | NnError::UnknownGradient { .. } => return error.into(),
     }
     .into()
 }
