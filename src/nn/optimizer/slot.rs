@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor,
 use rayon::prelude::*;
 
 use super::super::host::elements;
+use super::super::kernels::simd::vectorize;
 
 /// A weight with the running means of its gradients.
 #[derive(Debug)]
@@ -112,7 +113,10 @@ const BLOCK: usize = 16 * 1024;
 /// Changes each element of a weight given that of the gradient.
 pub(super) fn each(weight: &mut [f32], gradient: &[f32], change: impl Fn(&mut f32, f32) + Sync) {
     weight.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK)).for_each(|(weight, gradient)| {
-        weight.iter_mut().zip(gradient).for_each(|(w, g)| change(w, *g));
+        vectorize(
+            #[inline(always)]
+            || weight.iter_mut().zip(gradient).for_each(|(w, g)| change(w, *g)),
+        );
     });
 }
 
@@ -125,9 +129,14 @@ pub(super) fn each_with_one(
 ) {
     let blocks = weight.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK));
     blocks.zip(mean.par_chunks_mut(BLOCK)).for_each(|((weight, gradient), mean)| {
-        for ((w, g), m) in weight.iter_mut().zip(gradient).zip(mean) {
-            change(w, *g, m);
-        }
+        vectorize(
+            #[inline(always)]
+            || {
+                for ((w, g), m) in weight.iter_mut().zip(gradient).zip(mean) {
+                    change(w, *g, m);
+                }
+            },
+        );
     });
 }
 
@@ -141,9 +150,14 @@ pub(super) fn each_with_two(
     let blocks = weight.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK));
     let means = first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK));
     blocks.zip(means).for_each(|((weight, gradient), (first, second))| {
-        let means = first.iter_mut().zip(second);
-        for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(means) {
-            change(w, *g, m, v);
-        }
+        vectorize(
+            #[inline(always)]
+            || {
+                let means = first.iter_mut().zip(second);
+                for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(means) {
+                    change(w, *g, m, v);
+                }
+            },
+        );
     });
 }
