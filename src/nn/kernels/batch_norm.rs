@@ -148,9 +148,9 @@ impl Normalization {
                     || {
                         let k = [&a[..c], &b[..c], &e[..c]];
                         if relu {
-                            input::<T, true>(x, y, k, dy)
+                            input::<T, true>(x, y, k, dy);
                         } else {
-                            input::<T, false>(x, y, k, dy)
+                            input::<T, false>(x, y, k, dy);
                         }
                     },
                 );
