@@ -46,6 +46,27 @@ impl<'a> Images<'a> {
         self.pixels.len() / (self.channels * self.height * self.width)
     }
 
+    /// Counts the channels of an image.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Yields the height and width of an image.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// The values of all images, n×c×h×w.
+    pub fn pixels(&self) -> &'a [f32] {
+        self.pixels
+    }
+
+    /// The values of one image, c×h×w.
+    pub fn image(&self, index: usize) -> &'a [f32] {
+        let size = self.channels * self.height * self.width;
+        &self.pixels[index * size..][..size]
+    }
+
     /// Gathers images into an n×h×w×c tensor of `channels` channels. Gray images are repeated in each.
     pub fn batch(
         &self,

@@ -35,6 +35,8 @@ pub mod optimizer;
 pub mod pace;
 pub mod schedule;
 
+pub mod augment;
+
 pub mod features;
 pub mod images;
 
