@@ -36,6 +36,7 @@ pub mod pace;
 pub mod schedule;
 
 pub mod augment;
+pub mod loader;
 
 pub mod features;
 pub mod images;
