@@ -28,6 +28,7 @@ pub mod objective;
 
 pub mod simclr;
 pub mod simclr_state;
+pub mod source;
 
 pub mod sampler;
 

@@ -50,19 +50,19 @@ impl<'a> Views<'a> {
         self.images.count()
     }
 
-    /// Yields the size of an image: height and width.
-    pub fn size(&self) -> [usize; 2] {
-        self.images.size()
+    /// Yields the images as they are.
+    pub fn images(&self) -> Images<'a> {
+        self.images
     }
 
     /// Draws one of an image's views of an epoch: the same whichever thread asks, and in whatever order.
     pub fn draw(&self, epoch: usize, image: usize, view: usize) -> View {
-        View::draw(&self.augmentation, self.size(), &mut self.stream(epoch, image, view))
+        View::draw(&self.augmentation, self.images.size(), &mut self.stream(epoch, image, view))
     }
 
     /// Makes one of an image's views of an epoch: planes of rows, as many as the image has.
     pub fn view(&self, epoch: usize, image: usize, view: usize) -> Vec<f32> {
-        self.draw(epoch, image, view).of(self.images.image(image), self.color, self.size())
+        self.draw(epoch, image, view).of(self.images.image(image), self.color, self.images.size())
     }
 
     fn stream(&self, epoch: usize, image: usize, view: usize) -> Stream {
