@@ -32,16 +32,21 @@ pub struct Augmentation {
     /// Least and largest width over height of that part, above 0; their logarithms bound a uniform draw.
     pub crop_aspect: [f64; 2],
     /// Probability that left and right are exchanged, from 0 to 1. The paper names none; half is torchvision's.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub flip: f64,
     /// Probability that brightness, contrast, saturation and hue change, from 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub jitter: f64,
     /// How much they change, from 0 to 2.5: factors from 1 − 0.8 s (0 at least) to 1 + 0.8 s, and turns of hue up to
     /// 0.2 s of the circle either way.
+    #[schemars(range(min = 0.0, max = 2.5))]
     pub jitter_strength: f64,
     /// Probability that a color image turns gray, from 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub grayscale: f64,
     /// Probability of a blur, from 0 to 1. It reaches a twentieth of the image's shorter side, in whole pixels, so images
     /// below 20 pixels stay sharp.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub blur: f64,
     /// Least and largest standard deviation of the blur, above 0.
     #[schemars(extend("x-unit" = "pixels"))]
