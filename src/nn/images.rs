@@ -46,6 +46,27 @@ impl<'a> Images<'a> {
         self.pixels.len() / (self.channels * self.height * self.width)
     }
 
+    /// Counts the channels of an image.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Yields the height and width of an image.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// The values of all images, n×c×h×w.
+    pub fn pixels(&self) -> &'a [f32] {
+        self.pixels
+    }
+
+    /// The values of one image, c×h×w.
+    pub fn image(&self, index: usize) -> &'a [f32] {
+        let size = self.channels * self.height * self.width;
+        &self.pixels[index * size..][..size]
+    }
+
     /// Gathers images into an n×h×w×c tensor of `channels` channels. Gray images are repeated in each.
     pub fn batch(
         &self,
@@ -53,20 +74,43 @@ impl<'a> Images<'a> {
         channels: usize,
         device: &Device,
     ) -> Result<Tensor, NnError> {
+        let mut values = Vec::new();
+        self.gather(indices, channels, &mut values)?;
+        let shape = (indices.len(), self.height, self.width, channels);
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+
+    /// Fills a buffer with images, n×h×w×`channels`. Gray images are repeated in each channel.
+    pub fn gather(
+        &self,
+        indices: &[usize],
+        channels: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), NnError> {
+        self.check_channels(channels)?;
+        let area = self.height * self.width;
+        out.clear();
+        out.reserve(indices.len() * area * channels);
+        for index in indices {
+            push_channels_last(self.image(*index), area, channels, out);
+        }
+        Ok(())
+    }
+
+    /// Fails if the images do not fit a network of `channels`.
+    pub(super) fn check_channels(&self, channels: usize) -> Result<(), NnError> {
         if self.channels != 1 && self.channels != channels {
             return Err(NnError::WrongChannels { expected: channels, found: self.channels });
         }
-        let area = self.height * self.width;
-        let mut values = Vec::with_capacity(indices.len() * area * channels);
-        for index in indices {
-            let image = &self.pixels[index * self.channels * area..][..self.channels * area];
-            for pixel in 0..area {
-                // Channel i of a gray image is its only one.
-                values.extend((0..channels).map(|i| image[i % self.channels * area + pixel]));
-            }
-        }
-        let shape = (indices.len(), self.height, self.width, channels);
-        Ok(Tensor::from_vec(values, shape, device)?)
+        Ok(())
+    }
+}
+
+/// Appends an image, planes of `area` values, pixel by pixel; one plane is repeated in each of `channels`.
+pub(super) fn push_channels_last(image: &[f32], area: usize, channels: usize, out: &mut Vec<f32>) {
+    for pixel in 0..area {
+        // Channel i of a gray image is its only one.
+        out.extend((0..channels).map(|i| image[i * area % image.len() + pixel]));
     }
 }
 

@@ -28,12 +28,16 @@ pub mod objective;
 
 pub mod simclr;
 pub mod simclr_state;
+pub mod source;
 
 pub mod sampler;
 
 pub mod optimizer;
 pub mod pace;
 pub mod schedule;
+
+pub mod augment;
+pub mod loader;
 
 pub mod features;
 pub mod images;

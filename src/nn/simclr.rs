@@ -1,12 +1,12 @@
 //! Contrastive pre-training of an encoder on the events of a movie.
 
 use std::ops::{ControlFlow, Range};
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::contrastive::{alignment, uniformity};
 use super::error::NnError;
-use super::images::Images;
 use super::layers::{Mode, normalize_rows};
 use super::network::Network;
 use super::objective::Objective;
@@ -18,6 +18,7 @@ use super::projector::projector;
 use super::resnet::{ResNet, ResNetConfig};
 use super::sampler::{Batch, Sampler, SamplerConfig};
 use super::simclr_state::{PretrainState, Reached, Seen};
+use super::source::{EVALUATION, Inputs, Source};
 use super::tape::Gradients;
 use crate::rng::Streams;
 
@@ -77,6 +78,8 @@ pub struct Step {
     pub learning_rate: f64,
     /// Frames seen since the beginning, over all epochs.
     pub frames_seen: usize,
+    /// For how long steps have waited for their frames since the epoch began here.
+    pub waited: Duration,
 }
 
 /// A pre-trained encoder and how it came about.
@@ -88,12 +91,13 @@ pub struct Pretrained {
 
 /// Trains an encoder so that neighboring frames of an event are alike and frames of other events are not.
 ///
-/// `frames` are gray t×h×w in [0, 1] or of the encoder's channels; `events` are half-open ranges of frames. The
+/// `source` are the frames of a movie, gray or of the encoder's channels, in [0, 1], or views of images, of which each
+/// pair is an event ([`view_events`](super::source::view_events)); `events` are half-open ranges of frames. The
 /// events are split at random into trained and held-out ones (stream `split`). Training goes on `from` where it was.
 /// The observer is called after each step and each epoch, with the training that it may take the state of, and ends
 /// it with [`NnError::Cancelled`] if it breaks. Fails at the first loss or gradient that is not finite.
-pub fn pretrain(
-    frames: Images,
+pub fn pretrain<'a>(
+    source: impl Into<Source<'a>>,
     events: &[Range<usize>],
     config: &PretrainConfig,
     streams: &Streams,
@@ -103,11 +107,12 @@ pub fn pretrain(
 ) -> Result<Pretrained, NnError> {
     // Within the pool: a parallel loop that is started outside of it costs a wake-up of another thread, and a
     // step has hundreds.
-    rayon::scope(|_| pretrain_in_pool(frames, events, config, streams, device, from, observe))
+    let source = source.into();
+    rayon::scope(|_| pretrain_in_pool(&source, events, config, streams, device, from, observe))
 }
 
 fn pretrain_in_pool(
-    frames: Images,
+    source: &Source,
     events: &[Range<usize>],
     config: &PretrainConfig,
     streams: &Streams,
@@ -115,7 +120,7 @@ fn pretrain_in_pool(
     from: Option<PretrainState>,
     observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
 ) -> Result<Pretrained, NnError> {
-    check_events(events, frames.count())?;
+    source.check(events)?;
     config.pace.check(config.epochs)?;
     let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
     let sampler =
@@ -123,7 +128,7 @@ fn pretrain_in_pool(
     // Too few held-out events to contrast are no error: they only leave their loss unknown.
     let held_out = sampler(&held_out).map_or(vec![], |s| s.in_order());
     let sampler = sampler(&trained)?;
-    let mut training = Training::new(frames, config, streams, device)?;
+    let mut training = Training::new(source, config, streams, device)?;
     if let Some(state) = from {
         training.restore(state)?;
     }
@@ -135,15 +140,6 @@ fn pretrain_in_pool(
         training.tell(Progress::Epoch(&row), observe)?;
     }
     Ok(Pretrained { encoder: training.encoder, rows: training.reached.rows })
-}
-
-fn check_events(events: &[Range<usize>], frames: usize) -> Result<(), NnError> {
-    for (event, &Range { start, end }) in events.iter().enumerate() {
-        if start > end || end > frames {
-            return Err(NnError::EventOutOfRange { event, start, end, frames });
-        }
-    }
-    Ok(())
 }
 
 /// Splits events at random into trained and held-out ones, both in ascending order.
@@ -167,7 +163,7 @@ fn split(
 /// A training under way.
 #[derive(Debug)]
 pub struct Training<'a> {
-    frames: Images<'a>,
+    source: &'a Source<'a>,
     objective: Objective,
     pace: Pace,
     epochs: usize,
@@ -181,7 +177,7 @@ pub struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn new(
-        frames: Images<'a>,
+        source: &'a Source<'a>,
         config: &PretrainConfig,
         streams: &Streams,
         device: &'a Device,
@@ -197,7 +193,7 @@ impl<'a> Training<'a> {
         let reached = Reached::default();
         let passes = Passes::default();
         Ok(Self {
-            frames,
+            source,
             objective,
             pace,
             epochs,
@@ -225,19 +221,26 @@ impl<'a> Training<'a> {
         observe: &mut dyn FnMut(Progress, &Training) -> ControlFlow<()>,
     ) -> Result<EpochRow, NnError> {
         let steps = batches.len().div_ceil(self.pace.accumulate);
-        let Training { pace, epochs, .. } = *self;
+        let Training { source, pace, epochs, device, .. } = *self;
         let rate_of = |step: usize| {
             let done = (epoch - 1) as f64 + (step - 1) as f64 / steps as f64;
             pace.schedule.rate(pace.learning_rate, done, epochs)
         };
-        for batches in batches.chunks(pace.accumulate).skip(self.reached.steps) {
-            let step = self.reached.steps + 1;
-            let learning_rate = rate_of(step);
-            let loss = self.step(epoch, step, batches, learning_rate)?;
-            let frames_seen = self.reached.frames_seen;
-            let step = Step { epoch, step, steps, loss, learning_rate, frames_seen };
-            self.tell(Progress::Step(step), observe)?;
-        }
+        let done = self.reached.steps * pace.accumulate;
+        let rest = &batches[done.min(batches.len())..];
+        let channels = self.encoder.config.channels;
+        source.load(epoch, rest, channels, device, |inputs| {
+            for batches in rest.chunks(pace.accumulate) {
+                let step = self.reached.steps + 1;
+                let learning_rate = rate_of(step);
+                let loss = self.step(epoch, step, batches, inputs, learning_rate)?;
+                let frames_seen = self.reached.frames_seen;
+                let waited = inputs.waited();
+                let step = Step { epoch, step, steps, loss, learning_rate, frames_seen, waited };
+                self.tell(Progress::Step(step), observe)?;
+            }
+            Ok::<_, NnError>(())
+        })?;
         let Reached { sums, anchors, .. } = self.reached;
         let [train_loss, alignment, uniformity, gradient_norm] = sums.map(|sum| sum / anchors);
         Ok(EpochRow {
@@ -257,11 +260,12 @@ impl<'a> Training<'a> {
         epoch: usize,
         step: usize,
         batches: &[Batch],
+        inputs: &mut Inputs<'_, '_>,
         learning_rate: f64,
     ) -> Result<f64, NnError> {
         let (mut sum, mut seen) = (Gradients::new(), Vec::new());
         for batch in batches {
-            seen.push(self.differentiate(epoch, step, batch)?);
+            seen.push(self.differentiate(epoch, step, batch, inputs)?);
             if batches.len() > 1 {
                 add(&mut sum, self.passes.gradients())?;
             }
@@ -278,9 +282,15 @@ impl<'a> Training<'a> {
     }
 
     /// Computes the gradients of a batch's loss, which the passes hold then. Yields what is seen of the batch.
-    fn differentiate(&mut self, epoch: usize, step: usize, batch: &Batch) -> Result<Seen, NnError> {
-        let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
+    fn differentiate(
+        &mut self,
+        epoch: usize,
+        step: usize,
+        batch: &Batch,
+        inputs: &mut Inputs<'_, '_>,
+    ) -> Result<Seen, NnError> {
         let networks = [&self.encoder.network, &self.projector];
+        let x = inputs.take()?;
         let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch))?;
         let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors as f64);
         check_finite("the loss", loss, epoch, step)?;
@@ -291,19 +301,21 @@ impl<'a> Training<'a> {
 
     /// Averages the loss in evaluation mode over the anchors of some batches.
     fn evaluate(&self, epoch: usize, batches: &[Batch]) -> Result<Option<f64>, NnError> {
-        let (mut sum, mut anchors) = (0.0, 0.0);
-        for (i, batch) in batches.iter().enumerate() {
-            let x = self.frames.batch(&batch.frames, self.encoder.config.channels, self.device)?;
-            let y = self
-                .projector
-                .forward(&self.encoder.forward(&x, Mode::Evaluate)?, Mode::Evaluate)?;
-            let contrast = self.objective.loss(&y, batch)?;
-            let loss = scalar(&contrast.loss)?;
-            check_finite("the held-out loss", loss, epoch, i + 1)?;
-            sum += loss * contrast.anchors as f64;
-            anchors += contrast.anchors as f64;
-        }
-        Ok((anchors > 0.0).then(|| sum / anchors))
+        let channels = self.encoder.config.channels;
+        // The same views after each epoch, so that the losses can be compared.
+        self.source.load(EVALUATION, batches, channels, self.device, |inputs| {
+            let (mut sum, mut anchors) = (0.0, 0.0);
+            for (i, batch) in batches.iter().enumerate() {
+                let features = self.encoder.forward(&inputs.take()?, Mode::Evaluate)?;
+                let y = self.projector.forward(&features, Mode::Evaluate)?;
+                let contrast = self.objective.loss(&y, batch)?;
+                let loss = scalar(&contrast.loss)?;
+                check_finite("the held-out loss", loss, epoch, i + 1)?;
+                sum += loss * contrast.anchors as f64;
+                anchors += contrast.anchors as f64;
+            }
+            Ok((anchors > 0.0).then(|| sum / anchors))
+        })
     }
 }
 
@@ -319,6 +331,7 @@ fn check_finite(what: &'static str, value: f64, epoch: usize, step: usize) -> Re
 pub(super) mod tests {
     use rayon::ThreadPoolBuilder;
 
+    use super::super::images::Images;
     use super::super::mmcr::Mmcr;
     use super::super::noncontrastive::{BarlowTwins, Vicreg};
     use super::super::objective::{Temperature, WaveContrast};

@@ -18,6 +18,7 @@ pub mod movie_normalise;
 pub mod movie_segment;
 pub mod movie_shuffle;
 pub mod network_train;
+pub mod pretrain_images;
 pub mod pretrain_simclr;
 pub mod probe_linear;
 pub mod task_translate;
@@ -33,6 +34,7 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<movie_shuffle::MovieShuffle>(),
     Kind::of::<encoder_random::EncoderRandom>(),
     Kind::of::<pretrain_simclr::PretrainSimclr>(),
+    Kind::of::<pretrain_images::PretrainImages>(),
     Kind::of::<images_idx::ImagesIdx>(),
     Kind::of::<images_table::ImagesTable>(),
     Kind::of::<task_translate::TaskTranslate>(),

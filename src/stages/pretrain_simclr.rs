@@ -1,14 +1,13 @@
 //! `pretrain.simclr`: contrastive pre-training on the events of a movie.
 
-use std::time::Instant;
-
 use candle_core::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::encoder_random::{STREAMS, recreated, standard_width, three};
-use super::shared::network::{device, to_artifact};
-use super::shared::training::{failure, pause};
+use super::shared::network::device;
+use super::shared::pretrained::{leave, watch};
+use super::shared::training::failure;
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
@@ -23,7 +22,7 @@ use crate::nn::pace::Pace;
 use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
-use crate::nn::simclr::{EpochRow, PretrainConfig, Pretrained, Progress, Step, Training, pretrain};
+use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
 
 /// Pre-trains a residual network so that neighboring frames of an event are alike and frames of other events are not.
 ///
@@ -227,15 +226,7 @@ impl Stage for PretrainSimclr {
         let movie = cx.load(&self.movie)?;
         let events = cx.load(&self.events)?;
         let trained = self.train(cx, &movie, &events, &device())?;
-        let last = trained.rows.last().expect("there is at least one epoch");
-        cx.metric("loss", last.train_loss)?;
-        cx.metric("alignment", last.alignment)?;
-        cx.metric("uniformity", last.uniformity)?;
-        if let Some(loss) = last.held_out_loss {
-            cx.metric("held_out_loss", loss)?;
-        }
-        cx.save_as("history", &history(&trained.rows))?;
-        cx.save(&to_artifact(&trained.encoder)?)
+        leave(cx, &trained)
     }
 }
 
@@ -250,21 +241,7 @@ impl PretrainSimclr {
         let frames = Images::gray(&movie.data, movie.height, movie.width).map_err(failure)?;
         let ranges = events.starts.iter().zip(&events.ends);
         let ranges: Vec<_> = ranges.map(|(start, end)| *start as usize..*end as usize).collect();
-        let steps_done = |epoch: usize, step: usize, steps: usize| {
-            (epoch as f64 - 1.0 + step as f64 / steps as f64) / self.epochs as f64
-        };
-        let mut rate = FrameRate::default();
-        let mut observe = |progress: Progress<'_>, training: &Training<'_>| {
-            if let Progress::Step(step) = progress {
-                let fraction = steps_done(step.epoch, step.step, step.steps);
-                let rate = rate.after(step.frames_seen);
-                cx.progress(fraction, || {
-                    let Step { epoch, loss, .. } = step;
-                    format!("epoch {epoch}/{}  loss {loss:.4}{rate}", self.epochs)
-                });
-            }
-            pause(cx, || Ok(Box::new(training.state()?)))
-        };
+        let mut observe = watch(cx, self.epochs);
         let streams = self.seed.streams(STREAMS);
         let config = self.config();
         pretrain(frames, &ranges, &config, &streams, device, cx.resume(), &mut observe)
@@ -302,33 +279,6 @@ impl PretrainSimclr {
             },
         }
     }
-}
-
-/// Frames that were trained on by a time: the first time asked, and the frames until then.
-#[derive(Debug, Default)]
-struct FrameRate(Option<(Instant, usize)>);
-
-impl FrameRate {
-    /// Tells how fast it has gone since the first step, for those who watch; nothing after that step itself.
-    fn after(&mut self, frames: usize) -> String {
-        let (begin, before) = *self.0.get_or_insert_with(|| (Instant::now(), frames));
-        let seconds = begin.elapsed().as_secs_f64();
-        if frames == before || seconds == 0.0 {
-            return String::new();
-        }
-        format!("  {:.0} frames/s", (frames - before) as f64 / seconds)
-    }
-}
-
-fn history(rows: &[EpochRow]) -> Table {
-    Table::new()
-        .counts("epoch", rows.iter().map(|r| r.epoch))
-        .floats("loss", rows.iter().map(|r| r.train_loss))
-        .maybe_floats("held_out_loss", rows.iter().map(|r| r.held_out_loss))
-        .floats("alignment", rows.iter().map(|r| r.alignment))
-        .floats("uniformity", rows.iter().map(|r| r.uniformity))
-        .floats("gradient_norm", rows.iter().map(|r| r.gradient_norm))
-        .floats("learning_rate", rows.iter().map(|r| r.learning_rate))
 }
 
 #[cfg(test)]

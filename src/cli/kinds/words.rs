@@ -24,12 +24,15 @@ pub fn default_of(schema: &Json, required: bool) -> String {
     }
 }
 
-/// Writes a default; of a long table only the name, for its fields are explained with their own defaults.
+/// Writes a default; of a long table at most its one name, for its fields are explained with their own defaults.
 fn brief(value: &Json) -> String {
     const LONGEST: usize = 100;
     let whole = plain(value);
-    match value.as_object().and_then(|map| map.keys().next()) {
-        Some(name) if whole.len() > LONGEST => format!("{{ {name} = {{ ... }} }}"),
+    match value.as_object() {
+        Some(map) if whole.len() > LONGEST => match map.keys().next() {
+            Some(name) if map.len() == 1 => format!("{{ {name} = {{ ... }} }}"),
+            _ => "{ ... }".to_owned(),
+        },
         _ => whole,
     }
 }

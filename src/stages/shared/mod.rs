@@ -6,6 +6,7 @@ pub mod canvas;
 pub mod film;
 pub mod geometry;
 pub mod network;
+pub mod pretrained;
 pub mod pretraining;
 pub mod problem;
 pub mod searches;
