@@ -11,7 +11,7 @@ use super::buffers::Pool;
 use super::composed::check_rows;
 use super::host::{with_elements, with_real};
 use super::kernels::batch_norm::{Normalization, moments};
-use super::kernels::convolution::{Convolution, Scratch};
+use super::kernels::convolution::{Convolution, Onto, Scratch};
 use super::kernels::pool::{Windows, average, average_gradient};
 use super::kernels::simd::Element;
 use super::layers::Mode;
@@ -328,7 +328,11 @@ impl<T: Element> Tape<T> {
             }
         }
         let x = values(unit.input);
-        let dx = input_gradient.then(|| flow_to(&mut flows[unit.input], pool, x.len()));
+        let dx = input_gradient.then(|| {
+            let flow = &mut flows[unit.input];
+            let begun = flow.is_some();
+            Onto { values: flow.get_or_insert_with(|| pool.take(x.len())), begun }
+        });
         with_elements(&unit.weight.var, |weight: &[T]| {
             overwrite(gradients, &unit.weight.name, &unit.weight.var, |d_weight: &mut [T]| {
                 convolution.backward(x, weight, &flow, dx, d_weight, scratch);
