@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor,
 use super::buffers::Pool;
 use super::composed::check_rows;
 use super::host::{with_elements, with_real};
-use super::kernels::batch_norm::{Normalization, moments};
+use super::kernels::batch_norm::{Normalization, Passed, moments};
 use super::kernels::convolution::{Convolution, Onto, Scratch};
 use super::kernels::pool::{Windows, average, average_gradient};
 use super::kernels::simd::Element;
@@ -294,7 +294,7 @@ impl<T: Element> Tape<T> {
         Ok((Activation { values: y, dims }, Saved { convolution, normalized: saved }))
     }
 
-    /// Goes back through a unit; yields the buffer that brought the gradient in.
+    /// Goes back through a unit; yields a buffer that is free now.
     fn unit_back(
         &mut self,
         (unit, out): (&Unit, usize),
@@ -306,19 +306,19 @@ impl<T: Element> Tape<T> {
     ) -> Result<Vec<T>> {
         let Self { activations, scratch, pool, .. } = self;
         let values = |at: usize| activations[at].as_ref().map_or(&[][..], |a| a.values.as_slice());
-        if let (Some((z, normalization)), Some(norm)) = (normalized, &unit.norm) {
+        if let (Some((mut z, normalization)), Some(norm)) = (normalized, &unit.norm) {
             let weight = small::<T>(&norm.weight.var)?;
-            // Without a `ReLU` what came out is not asked for, and may be gone.
-            let y = if values(out).is_empty() { &z } else { values(out) };
-            let (d_weight, d_bias) = match unit.residual {
-                None => normalization.backward(&z, &weight, y, &mut flow, None),
-                Some(at) => {
-                    let add = flows[at].is_some();
-                    let residual = flows[at].get_or_insert_with(|| pool.take(z.len()));
-                    normalization.backward(&z, &weight, y, &mut flow, Some((residual, add)))
-                }
-            };
-            pool.give(z);
+            let y = values(out);
+            let sum = unit.residual.and_then(|at| flows[at].as_mut());
+            let added = sum.is_some();
+            let passed = sum.map_or(Passed::Left, |sum| Passed::Added(sum));
+            let (d_weight, d_bias) = normalization.backward(&mut z, &weight, y, &mut flow, passed);
+            // The gradient before the normalization stands where the values were; what came in is the residual's now.
+            let came = std::mem::replace(&mut flow, z);
+            match unit.residual {
+                Some(at) if !added => flows[at] = Some(came),
+                _ => pool.give(came),
+            }
             for (named, gradient) in [(&norm.weight, d_weight), (&norm.bias, d_bias)] {
                 overwrite(gradients, &named.name, &named.var, |values: &mut [T]| {
                     for (value, gradient) in values.iter_mut().zip(&gradient) {
