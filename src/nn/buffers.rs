@@ -5,43 +5,73 @@ use super::kernels::simd::Element;
 /// Buffers between uses.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    free: Vec<Vec<T>>,
+    /// Each with the pass in which it was used last.
+    free: Vec<(u64, Vec<T>)>,
+    pass: u64,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self { free: Vec::new(), pass: 0 }
+    }
 }
 
 impl<T: Element> Pool<T> {
     /// Takes the smallest buffer that holds `length`, or makes one. What it holds is undefined.
+    ///
+    /// One that is much too large is left for what needs it: else the small would hold the memory of the large.
     pub(super) fn take(&mut self, length: usize) -> Vec<T> {
-        let fits = |(_, buffer): &(usize, &Vec<T>)| buffer.capacity() >= length;
-        let best =
-            self.free.iter().enumerate().filter(fits).min_by_key(|(_, buffer)| buffer.capacity());
-        let mut buffer = match best.map(|(at, _)| at) {
-            Some(at) => self.free.swap_remove(at),
-            // One that is too small would stay so: it goes, that memory does not grow with every new size.
-            None => {
-                let largest = (0..self.free.len()).max_by_key(|&at| self.free[at].capacity());
-                let mut buffer = largest.map_or_else(Vec::new, |at| self.free.swap_remove(at));
-                buffer.clear();
-                buffer.reserve_exact(length);
-                buffer
-            }
+        let fits = |capacity: usize| capacity >= length && capacity - length <= length / 4;
+        let places = self.free.iter().map(|(_, buffer)| buffer.capacity()).enumerate();
+        let best = places.filter(|(_, capacity)| fits(*capacity)).min_by_key(|(_, c)| *c);
+        let mut buffer = match best {
+            Some((at, _)) => self.free.swap_remove(at).1,
+            None => Vec::with_capacity(length),
         };
         buffer.resize(length, T::from_f64(0.0));
         buffer
     }
 
+    /// The same, filled with zeros.
     pub(super) fn take_zeroed(&mut self, length: usize) -> Vec<T> {
         let mut buffer = self.take(length);
         buffer.fill(T::from_f64(0.0));
         buffer
     }
 
+    /// Takes a buffer back.
     pub(super) fn give(&mut self, buffer: Vec<T>) {
-        self.free.push(buffer);
+        self.free.push((self.pass, buffer));
+    }
+
+    /// Ends a pass, forward or back. Buffers that the last two steps have not used go back to the system: batches
+    /// differ in size.
+    pub(super) fn end_pass(&mut self) {
+        self.free.retain(|(used, _)| used + 4 >= self.pass);
+        self.pass += 1;
     }
 }
 
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Self { free: Vec::new() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_to_what_they_fit_and_go_when_unused() {
+        let mut pool = Pool::<f32>::default();
+        let [large, small] = [pool.take(1000), pool.take(10)];
+        let places = [large.as_ptr(), small.as_ptr()];
+        pool.give(large);
+        pool.give(small);
+        // A buffer of 12 is made anew; 9 and 900 take what there is.
+        let other = pool.take(12);
+        assert!(other.len() == 12 && !places.contains(&other.as_ptr()));
+        let again = [pool.take(900), pool.take(9)];
+        assert_eq!([again[0].as_ptr(), again[1].as_ptr()], places);
+        again.into_iter().for_each(|buffer| pool.give(buffer));
+        for expected in [2, 2, 2, 2, 2, 0] {
+            pool.end_pass();
+            assert_eq!(pool.free.len(), expected);
+        }
     }
 }

@@ -167,6 +167,7 @@ impl<T: Element> Tape<T> {
                 self.pool.give(values);
             }
         }
+        self.pool.end_pass();
     }
 
     fn dims(&self, activation: usize) -> [usize; 4] {
