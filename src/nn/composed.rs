@@ -7,11 +7,17 @@ use candle_core::{D, DType, Result, Tensor, bail};
 use super::kernels::batch_norm::EPSILON;
 use super::layers::{Mode, relu};
 use super::network::{Layer, Network, Norm, Unit, flat, spread};
+use super::precision::Precision;
 
 /// Runs a network in training on n×h×w×c or n×c, tracking gradients of all parameters; running statistics move.
 pub fn tracked(network: &Network, x: &Tensor) -> Result<Tensor> {
-    let mut last = None;
-    visit(network, &spread(x)?, Mode::Train, &[network.layers.len()], &mut |_, tensor| {
+    tracked_in(network, x, Precision::F32)
+}
+
+/// Does the same with products of some precision.
+pub fn tracked_in(network: &Network, x: &Tensor, precision: Precision) -> Result<Tensor> {
+    let (mut last, end) = (None, network.layers.len());
+    visit(network, &spread(x)?, Mode::Train, precision, &[end], &mut |_, tensor| {
         last = Some(tensor);
         Ok(())
     })?;
@@ -23,6 +29,7 @@ pub(super) fn visit(
     network: &Network,
     x: &Tensor,
     mode: Mode,
+    precision: Precision,
     wanted: &[usize],
     f: &mut dyn FnMut(usize, Tensor) -> Result<()>,
 ) -> Result<()> {
@@ -31,7 +38,7 @@ pub(super) fn visit(
         let next = match layer {
             Layer::Unit(unit) => {
                 let residual = unit.residual.map(|at| &activations[at]);
-                self::unit(unit, &activations[unit.input], residual, mode)?
+                self::unit(unit, &activations[unit.input], residual, mode, precision)?
             }
             Layer::MaxPool { input } => max_pool(&activations[*input])?,
             Layer::AveragePool { input } => average_pool(&activations[*input])?,
@@ -46,14 +53,22 @@ pub(super) fn visit(
     Ok(())
 }
 
-fn unit(unit: &Unit, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-    let weight = mode.read(&unit.weight.var);
+fn unit(
+    unit: &Unit,
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    mode: Mode,
+    precision: Precision,
+) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let (x, weight) = (precision.round(x)?, precision.round(&mode.read(&unit.weight.var))?);
     let y = if weight.rank() == 2 {
         let (n, h, w, c) = x.dims4()?;
         x.reshape((n * h * w, c))?.matmul(&weight.t()?)?.reshape((n, h, w, weight.dim(0)?))?
     } else {
-        convolution(x, &weight, unit.stride, unit.padding)?
+        convolution(&x, &weight, unit.stride, unit.padding)?
     };
+    let y = y.to_dtype(dtype)?;
     let y = match &unit.norm {
         Some(norm) => normalize(norm, &y, mode)?,
         None => y,
@@ -67,9 +82,13 @@ fn unit(unit: &Unit, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Resul
 
 /// Convolves n×h×w×c with a weight of torchvision's layout.
 ///
-/// Candle's gradient takes the remainder of the stride to be equal on both axes. So the input is padded, and cut to
+/// A GPU asks cuDNN where the program is built with it. Candle's gradient takes the remainder of the stride to be equal on both axes. So the input is padded, and cut to
 /// what the kernel meets, beforehand: no remainder is left.
 fn convolution(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if x.device().is_cuda() {
+        return super::cudnn::convolution(x, weight, stride, padding);
+    }
     let kernel = weight.dim(2)?;
     let mut x = x.permute((0, 3, 1, 2))?.contiguous()?;
     for axis in [2, 3] {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::memory::OutOfMemory;
+
 /// An error of the networks: a wrong input, a number that left its range, or a failed tensor operation.
 #[derive(Debug, Error)]
 pub enum NnError {
@@ -41,6 +43,10 @@ pub enum NnError {
     NotFinite { what: &'static str, epoch: usize, step: usize, value: f64 },
     #[error("a value of {what} is not finite")]
     NotFiniteInput { what: &'static str },
+    #[error(transparent)]
+    OutOfMemory(Box<OutOfMemory>),
+    #[error("precision {precision} needs a GPU of compute capability 8.0 or later, found {device}")]
+    UnsupportedPrecision { precision: &'static str, device: String },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]

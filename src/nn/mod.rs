@@ -12,8 +12,11 @@ pub mod layers;
 pub mod network;
 
 pub mod composed;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 pub mod kernels;
 pub mod passes;
+pub mod precision;
 pub mod tape;
 
 mod buffers;
@@ -21,7 +24,9 @@ mod buffers;
 #[cfg(test)]
 mod tape_tests;
 
+pub mod device;
 pub mod host;
+pub mod memory;
 pub mod params;
 
 pub mod projector;
@@ -50,3 +55,6 @@ pub mod images;
 pub mod linear_probe;
 
 pub mod error;
+
+#[cfg(test)]
+mod agreement;

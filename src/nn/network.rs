@@ -8,6 +8,7 @@ use super::composed;
 use super::error::NnError;
 use super::layers::Mode;
 use super::params::{Init, Parameters};
+use super::precision::Precision;
 use super::tape;
 use crate::rng::Streams;
 
@@ -243,7 +244,7 @@ impl Network {
         if x.device().is_cpu() {
             tape::visit(self, &spread(x)?, mode, wanted, f)
         } else {
-            composed::visit(self, &spread(x)?, mode, wanted, f)
+            composed::visit(self, &spread(x)?, mode, Precision::F32, wanted, f)
         }
     }
 }

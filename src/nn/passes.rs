@@ -2,11 +2,12 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use super::composed::tracked;
+use super::composed::tracked_in;
 use super::contrastive::BatchLoss;
 use super::error::NnError;
 use super::network::Network;
 use super::optimizer::gradients::collect;
+use super::precision::Precision;
 use super::tape::{Gradients, Tape};
 
 /// The passes through some networks, and the memory that they use again in each step.
@@ -14,6 +15,7 @@ use super::tape::{Gradients, Tape};
 pub struct Passes {
     tapes: Vec<Tape<f32>>,
     gradients: Gradients,
+    precision: Precision,
 }
 
 /// What a pass came to.
@@ -26,6 +28,11 @@ pub struct Passed {
 }
 
 impl Passes {
+    /// Prepares passes whose products are of some precision, which the device must [hold](Precision::hold_on).
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
     /// Runs networks in training mode, one after the other, on n×h×w×c, and takes the loss of the result.
     ///
     /// Then [`Self::gradients`] are those of the loss. On the CPU the networks are run by our own kernels, in `f32`; the
@@ -39,7 +46,7 @@ impl Passes {
         if !x.device().is_cpu() {
             let mut y = x.clone();
             for network in networks {
-                y = tracked(network, &y)?;
+                y = tracked_in(network, &y, self.precision)?;
             }
             let loss = loss(&y)?;
             let gradients = loss.loss.backward()?;

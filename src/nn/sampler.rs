@@ -188,6 +188,24 @@ impl Sampler {
     }
 }
 
+/// Splits events at random into trained and held-out ones, both in ascending order.
+pub(super) fn split(
+    events: usize,
+    fraction: f64,
+    streams: &Streams,
+) -> Result<(Vec<usize>, Vec<usize>), NnError> {
+    if !(fraction > 0.0 && fraction <= 1.0) {
+        let (name, value) = ("train_fraction", fraction.to_string());
+        return Err(NnError::InvalidValue { name, condition: "in (0, 1]", value });
+    }
+    let trained = (fraction * events as f64).round() as usize;
+    let mut order = streams.stream("split").permutation(events);
+    let mut held_out = order.split_off(trained.min(events));
+    order.sort_unstable();
+    held_out.sort_unstable();
+    Ok((order, held_out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

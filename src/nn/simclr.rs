@@ -8,15 +8,17 @@ use candle_core::{DType, Device, Tensor};
 use super::contrastive::{alignment, uniformity};
 use super::error::NnError;
 use super::layers::{Mode, normalize_rows};
+use super::memory::Demand;
 use super::network::Network;
 use super::objective::Objective;
 use super::optimizer::gradients::{add, clip_scale, gradient_norm};
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::pace::Pace;
 use super::passes::Passes;
+use super::precision::Precision;
 use super::projector::projector;
 use super::resnet::{ResNet, ResNetConfig};
-use super::sampler::{Batch, Sampler, SamplerConfig};
+use super::sampler::{Batch, Sampler, SamplerConfig, split};
 use super::simclr_state::{PretrainState, Reached, Seen};
 use super::source::{EVALUATION, Inputs, Source};
 use super::tape::Gradients;
@@ -35,6 +37,8 @@ pub struct PretrainConfig {
     pub train_fraction: f64,
     pub optimizer: OptimizerConfig,
     pub pace: Pace,
+    /// Of the products in training steps; losses in evaluation mode are of `F32`, or of `Tf32` if that is it.
+    pub precision: Precision,
 }
 
 /// What an epoch came to. Training values are averages over its steps, weighted by their anchors.
@@ -122,6 +126,7 @@ fn pretrain_in_pool(
 ) -> Result<Pretrained, NnError> {
     source.check(events)?;
     config.pace.check(config.epochs)?;
+    let _held = config.precision.hold_on(device)?;
     let (trained, held_out) = split(events.len(), config.train_fraction, streams)?;
     let sampler =
         |chosen: &[usize]| Sampler::new(events, chosen, config.sampler, config.objective.pairs());
@@ -140,24 +145,6 @@ fn pretrain_in_pool(
         training.tell(Progress::Epoch(&row), observe)?;
     }
     Ok(Pretrained { encoder: training.encoder, rows: training.reached.rows })
-}
-
-/// Splits events at random into trained and held-out ones, both in ascending order.
-fn split(
-    events: usize,
-    fraction: f64,
-    streams: &Streams,
-) -> Result<(Vec<usize>, Vec<usize>), NnError> {
-    if !(fraction > 0.0 && fraction <= 1.0) {
-        let (name, value) = ("train_fraction", fraction.to_string());
-        return Err(NnError::InvalidValue { name, condition: "in (0, 1]", value });
-    }
-    let trained = (fraction * events as f64).round() as usize;
-    let mut order = streams.stream("split").permutation(events);
-    let mut held_out = order.split_off(trained.min(events));
-    order.sort_unstable();
-    held_out.sort_unstable();
-    Ok((order, held_out))
 }
 
 /// A training under way.
@@ -191,7 +178,7 @@ impl<'a> Training<'a> {
         let optimizer = Optimizer::new(config.optimizer, weights)?;
         let (objective, pace, epochs) = (config.objective, config.pace, config.epochs);
         let reached = Reached::default();
-        let passes = Passes::default();
+        let passes = Passes::new(config.precision);
         Ok(Self {
             source,
             objective,
@@ -291,7 +278,10 @@ impl<'a> Training<'a> {
     ) -> Result<Seen, NnError> {
         let networks = [&self.encoder.network, &self.projector];
         let x = inputs.take()?;
-        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch))?;
+        let moments = self.optimizer.moments();
+        let demand = Demand { networks: &networks, batch: x.dims4()?.into(), moments };
+        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch));
+        let passed = passed.map_err(|error| demand.explain(error, self.device))?;
         let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors as f64);
         check_finite("the loss", loss, epoch, step)?;
         let z = normalize_rows(&passed.y)?;
@@ -369,6 +359,7 @@ pub(super) mod tests {
             train_fraction: 0.75,
             optimizer: OptimizerConfig { weight_decay: 1e-6, ..Default::default() },
             pace: PACE,
+            precision: Precision::F32,
         }
     }
 

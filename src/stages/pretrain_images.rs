@@ -21,7 +21,8 @@ use crate::nn::images::Images as Seen;
 use crate::nn::objective::{Objective, Temperature};
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
 use crate::nn::pace::Pace;
-use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit};
+use crate::nn::precision::Precision;
+use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
 use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
@@ -116,6 +117,12 @@ pub struct PretrainImages {
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     accumulate: usize,
+    /// What the factors of convolutions and matrix products are rounded to in training: `f32` (not at all, the
+    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later. Weights, statistics and the loss are of 32
+    /// bits anyway, and held-out losses are never of `bf16`. A device that cannot do it is an error.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "f32"))]
+    precision: Precision,
     /// Seed of weights, split, batches and views. An `encoder.random` of the same seed is the network it starts from.
     #[serde(default)]
     seed: Seed,
@@ -273,6 +280,7 @@ impl PretrainImages {
                 clip_norm: self.clip_norm,
                 accumulate: self.accumulate,
             },
+            precision: self.precision,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::nn::images::Images;
 use crate::nn::objective::Objective;
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
 use crate::nn::pace::Pace;
+use crate::nn::precision::Precision;
 use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
@@ -134,6 +135,12 @@ pub struct PretrainSimclr {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1), extend("default" = 1))]
     accumulate: usize,
+    /// What the factors of convolutions and matrix products are rounded to in training: `f32` (not at all, the
+    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later. Weights, statistics and the loss are of 32
+    /// bits anyway, and held-out losses are never of `bf16`. A device that cannot do it is an error.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "f32"))]
+    precision: Precision,
     /// Seed of weights, split and batches. An `encoder.random` of the same seed is the network it starts from.
     #[serde(default)]
     seed: Seed,
@@ -277,6 +284,7 @@ impl PretrainSimclr {
                 clip_norm: self.clip_norm,
                 accumulate: self.accumulate,
             },
+            precision: self.precision,
         }
     }
 }
@@ -365,7 +373,7 @@ mod tests {
         let objective = serde_json::json!({ "wave_contrast": { "temperature": 0.5 } });
         assert_eq!(plain["objective"], objective);
         let defaults = "order = 'shuffled'\nbalanced = false\noptimizer = { adam = {} }\n\
-            schedule = 'constant'\naccumulate = 1\nobjective = { wave_contrast = { neighbors = 1 } }";
+            schedule = 'constant'\naccumulate = 1\nprecision = 'f32'\nobjective = { wave_contrast = { neighbors = 1 } }";
         assert_eq!(parameters(defaults), plain);
         for other in [
             "order = 'file'",
@@ -374,6 +382,7 @@ mod tests {
             "schedule = { cosine = {} }",
             "accumulate = 2",
             "clip_norm = 1.0",
+            "precision = 'tf32'",
             "objective = { wave_contrast = { neighbors = 2 } }",
         ] {
             assert_ne!(parameters(other), plain, "{other}");
@@ -422,6 +431,7 @@ mod tests {
             "schedule = { cosine = { warmup_epochs = 101 } }",
             "clip_norm = 0",
             "accumulate = 0",
+            "precision = 'f16'",
             "balanced = true",
         ];
         let lines = lines.map(|line| format!("{SMALL}{line}"));

@@ -151,6 +151,11 @@ impl Optimizer {
         self.slots.iter().map(|(name, slot)| (name, &slot.weight))
     }
 
+    /// Counts the running means of each weight.
+    pub fn moments(&self) -> usize {
+        self.config.algorithm.moments().len()
+    }
+
     /// Takes one step, each gradient multiplied by `scale` first. Weights without a gradient stay as they are.
     ///
     /// `scale` is 1, or less for clipping (see [`gradients::clip_scale`]) and for a mean over batches. Fails if a

@@ -11,25 +11,33 @@ use crate::artifacts::images::Images;
 use crate::artifacts::tensor::{Data, Tensor as Plain, TensorFile};
 use crate::engine::failure::Failure;
 use crate::nn;
+use crate::nn::device;
 use crate::nn::error::NnError;
 use crate::nn::resnet::{ResNet, ResNetConfig};
 use crate::rng::Streams;
 
 /// The device that networks run on: the GPU that the stage was given, if the program was built for one, else the CPU.
 ///
-/// A GPU that cannot be used is no error, because results do not depend on the device; the log says why. A stage that
-/// asks for none (`resources = { gpu = 1 }`) sees none.
+/// The log says which. A GPU that cannot be used is no error, because results do not depend on the device. A stage that
+/// asks for none (`resources = { gpu = 1 }`) sees none: its worker finds an empty `CUDA_VISIBLE_DEVICES`.
 pub fn device() -> Device {
     if !cuda_is_available() {
         return Device::Cpu;
     }
-    Device::new_cuda(0).unwrap_or_else(|error| {
-        tracing::warn!(
-            "networks run on the CPU, because no GPU can be used: {error}; a stage is given one \
-             that asks for it: `resources = {{ gpu = 1 }}`"
-        );
-        Device::Cpu
-    })
+    match device::first_gpu() {
+        Ok(gpu) => {
+            let name = device::name(&gpu).unwrap_or_else(|| "a GPU".to_owned());
+            tracing::info!("networks run on {name}");
+            gpu
+        }
+        Err(error) => {
+            tracing::warn!(
+                "networks run on the CPU, because no GPU can be used: {error}; a stage is given one \
+                 that asks for it: `resources = {{ gpu = 1 }}`"
+            );
+            Device::Cpu
+        }
+    }
 }
 
 /// Writes a network as an artifact.

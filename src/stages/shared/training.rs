@@ -6,6 +6,7 @@ use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::{Failure, FailureKind, Shortage};
 use crate::nn::error::NnError;
+use crate::nn::memory::is_out_of_memory;
 
 /// Turns an error of the networks into a failure that says what to do.
 pub fn failure(error: NnError) -> anyhow::Error {
@@ -40,7 +41,22 @@ pub fn failure(error: NnError) -> anyhow::Error {
         }
         NnError::NotDecomposed { .. } => Failure::numeric(message)
             .hint("a lower `learning_rate` may help; or another seed"),
-        NnError::Tensor(_) if is_out_of_memory(&message) => {
+        NnError::UnsupportedPrecision { .. } => Failure::user(message).hint(
+            "give the stage a GPU (`resources = { gpu = 1 }`) and a program built with the feature `cuda`, or leave \
+             `precision` out",
+        ),
+        NnError::OutOfMemory(full) => {
+            let hint = match full.fitting {
+                Some(images) => format!(
+                    "{images} images would likely fit: end what else runs on the GPU, or use smaller batches"
+                ),
+                None => "not even two images would likely fit: end what else runs on the GPU, or use a smaller \
+                         network"
+                    .to_owned(),
+            };
+            Failure::new(FailureKind::Resource, message).for_lack_of(Shortage::Gpu).hint(hint)
+        }
+        NnError::Tensor(ref tensor) if is_out_of_memory(tensor) => {
             Failure::new(FailureKind::Resource, message)
                 .for_lack_of(Shortage::Gpu)
                 .hint("the GPU is out of memory: end what else runs on it, or use smaller batches or widths")
@@ -50,11 +66,6 @@ pub fn failure(error: NnError) -> anyhow::Error {
         | NnError::UnknownGradient { .. } => return error.into(),
     }
     .into()
-}
-
-/// Tells whether an error of candle is that of a full GPU; the drivers' codes are all that it passes on.
-fn is_out_of_memory(message: &str) -> bool {
-    ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|code| message.contains(code))
 }
 
 /// Breaks off once the run is interrupted.
@@ -73,6 +84,7 @@ pub fn pause<C: Checkpoint, S: Deref<Target = C>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::memory::OutOfMemory;
 
     #[test]
     fn mistakes_in_data_and_parameters_say_what_to_do() {
@@ -95,6 +107,21 @@ mod tests {
             FailureKind::Data,
         );
         check(NnError::WrongChannels { expected: 1, found: 3 }, FailureKind::User);
+        check(
+            NnError::UnsupportedPrecision { precision: "bf16", device: "the CPU".to_owned() },
+            FailureKind::User,
+        );
+        for fitting in [None, Some(128)] {
+            let full = OutOfMemory {
+                images: 256,
+                size: [3, 32, 32],
+                needed: 1 << 33,
+                memory: None,
+                fitting,
+                source: candle_core::Error::Msg(String::new()),
+            };
+            check(NnError::OutOfMemory(Box::new(full)), FailureKind::Resource);
+        }
         let tensor = |text: &str| NnError::Tensor(candle_core::Error::Cuda(text.into()));
         let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
         check(tensor(full), FailureKind::Resource);
