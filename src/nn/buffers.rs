@@ -80,7 +80,9 @@ mod tests {
         pool.give(small);
         let again = [pool.take(900), pool.take(9)];
         assert_eq!([again[0].as_ptr(), again[1].as_ptr()], places);
-        again.into_iter().for_each(|buffer| pool.give(buffer));
+        for buffer in again {
+            pool.give(buffer);
+        }
         for expected in [2, 2, 2, 2, 2, 0] {
             pool.end_pass();
             assert_eq!(pool.free.len(), expected);
@@ -91,7 +93,9 @@ mod tests {
     fn a_new_buffer_takes_the_place_of_smaller_ones() {
         let mut pool = Pool::<f32>::default();
         let buffers = [40, 60, 80, 1000].map(|length| pool.take(length));
-        buffers.into_iter().for_each(|buffer| pool.give(buffer));
+        for buffer in buffers {
+            pool.give(buffer);
+        }
         assert_eq!(pool.take(120).capacity(), 120);
         let mut left: Vec<usize> = pool.free.iter().map(|(_, b)| b.capacity()).collect();
         left.sort_unstable();
