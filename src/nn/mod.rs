@@ -45,3 +45,6 @@ pub mod images;
 pub mod linear_probe;
 
 pub mod error;
+
+#[cfg(test)]
+mod reference;

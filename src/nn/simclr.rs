@@ -291,7 +291,8 @@ impl<'a> Training<'a> {
     ) -> Result<Seen, NnError> {
         let networks = [&self.encoder.network, &self.projector];
         let x = inputs.take()?;
-        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch))?;
+        let passed =
+            self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch.origins()))?;
         let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors as f64);
         check_finite("the loss", loss, epoch, step)?;
         let z = normalize_rows(&passed.y)?;
@@ -308,7 +309,7 @@ impl<'a> Training<'a> {
             for (i, batch) in batches.iter().enumerate() {
                 let features = self.encoder.forward(&inputs.take()?, Mode::Evaluate)?;
                 let y = self.projector.forward(&features, Mode::Evaluate)?;
-                let contrast = self.objective.loss(&y, batch)?;
+                let contrast = self.objective.loss(&y, batch.origins())?;
                 let loss = scalar(&contrast.loss)?;
                 check_finite("the held-out loss", loss, epoch, i + 1)?;
                 sum += loss * contrast.anchors as f64;
