@@ -20,6 +20,7 @@ use candle_nn::loss::cross_entropy;
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 use wavecrest::nn::contrastive::BatchLoss;
+use wavecrest::nn::network::Network;
 use wavecrest::nn::optimizer::{Optimizer, OptimizerConfig};
 use wavecrest::nn::passes::Passes;
 use wavecrest::nn::projector::projector;
@@ -30,19 +31,34 @@ use wavecrest::rng::Streams;
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
-    stem: Stem,
+    /// None for the paper's projector on features.
+    stem: Option<Stem>,
     batch: usize,
     channels: usize,
     size: usize,
     threads: usize,
 }
 
-const CASES: [Case; 6] = [
-    Case { name: "cifar-64", stem: Stem::Cifar, batch: 64, channels: 3, size: 32, threads: 2 },
-    Case { name: "cifar-128", stem: Stem::Cifar, batch: 128, channels: 1, size: 32, threads: 2 },
+const CASES: [Case; 7] = [
+    Case {
+        name: "cifar-64",
+        stem: Some(Stem::Cifar),
+        batch: 64,
+        channels: 3,
+        size: 32,
+        threads: 2,
+    },
+    Case {
+        name: "cifar-128",
+        stem: Some(Stem::Cifar),
+        batch: 128,
+        channels: 1,
+        size: 32,
+        threads: 2,
+    },
     Case {
         name: "imagenet-32",
-        stem: Stem::ImageNet,
+        stem: Some(Stem::ImageNet),
         batch: 64,
         channels: 3,
         size: 32,
@@ -50,7 +66,7 @@ const CASES: [Case; 6] = [
     },
     Case {
         name: "imagenet-64",
-        stem: Stem::ImageNet,
+        stem: Some(Stem::ImageNet),
         batch: 64,
         channels: 1,
         size: 64,
@@ -58,7 +74,7 @@ const CASES: [Case; 6] = [
     },
     Case {
         name: "cifar-one-thread",
-        stem: Stem::Cifar,
+        stem: Some(Stem::Cifar),
         batch: 32,
         channels: 3,
         size: 32,
@@ -66,12 +82,13 @@ const CASES: [Case; 6] = [
     },
     Case {
         name: "imagenet-512",
-        stem: Stem::ImageNet,
+        stem: Some(Stem::ImageNet),
         batch: 512,
         channels: 3,
         size: 32,
         threads: 2,
     },
+    Case { name: "projector-512", stem: None, batch: 512, channels: 512, size: 1, threads: 2 },
 ];
 
 /// What a program measured.
@@ -105,6 +122,17 @@ fn main() {
     }
 }
 
+impl Case {
+    /// The name of the network on `PyTorch`'s side.
+    fn network(&self) -> &'static str {
+        match self.stem {
+            Some(Stem::Cifar) => "cifar",
+            Some(Stem::ImageNet) => "imagenet",
+            None => "projector",
+        }
+    }
+}
+
 /// Times both programs in turns and prints the median of the ratios.
 fn compare(case: &Case, python: Option<&str>, pairs: usize, steps: usize) {
     let program = env::current_exe().expect("this program");
@@ -120,7 +148,7 @@ fn compare(case: &Case, python: Option<&str>, pairs: usize, steps: usize) {
             continue;
         };
         for (layout, ratios) in [("contiguous", &mut ratios), ("channels_last", &mut last_ratios)] {
-            let stem = if case.stem == Stem::Cifar { "cifar" } else { "imagenet" };
+            let stem = case.network();
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/training/pytorch.py");
             let numbers =
                 [case.batch, case.channels, case.size, case.threads].map(|n| n.to_string());
@@ -133,8 +161,8 @@ fn compare(case: &Case, python: Option<&str>, pairs: usize, steps: usize) {
             version = theirs.version;
         }
     }
-    let Case { name, stem, batch, channels, size, threads } = case;
-    print!("{name}: {stem:?} stem, {batch} of {channels}×{size}×{size}, {threads} threads: ");
+    let Case { name, batch, channels, size, threads, .. } = case;
+    print!("{name}: {batch} of {channels}×{size}×{size}, {threads} threads: ");
     print!("{:.1} ms a step", 1e3 * median(own));
     if python.is_none() {
         println!(", peak {:.0} MiB", median(memory));
@@ -168,10 +196,13 @@ fn ours(case: &Case, steps: usize) -> Measured {
     let seconds = pool.install(|| {
         let Case { stem, batch, channels, size, .. } = *case;
         let (device, streams) = (Device::Cpu, Streams::new(1, "bench"));
-        let config = ResNetConfig { stem, channels, ..ResNetConfig::default() };
-        let net = ResNet::new(config, &streams, &device, DType::F32).expect("a network");
-        let head = projector(512, &[10], &streams, &device, DType::F32).expect("a head");
-        let networks = [&net.network, &head];
+        let net = stem.map(|stem| {
+            let config = ResNetConfig { stem, channels, ..ResNetConfig::default() };
+            ResNet::new(config, &streams, &device, DType::F32).expect("a network")
+        });
+        let widths = if net.is_some() { vec![10] } else { vec![8192; 3] };
+        let head = projector(512, &widths, &streams, &device, DType::F32).expect("a head");
+        let networks: Vec<&Network> = net.iter().map(|net| &net.network).chain([&head]).collect();
         let weights = networks.iter().flat_map(|network| network.parameters.weights());
         let weights = weights.map(|(name, var)| (name.clone(), var.clone()));
         let config = OptimizerConfig::default();

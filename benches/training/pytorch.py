@@ -2,8 +2,9 @@
 
     python pytorch.py STEM BATCH CHANNELS SIZE THREADS STEPS LAYOUT
 
-STEM is `imagenet` or `cifar`, LAYOUT `contiguous` or `channels_last`. Prints the seconds of each step and the peak
-memory of the process as JSON. A step is forward, backward, Adam (fused) and running statistics, in float32.
+STEM is `imagenet` or `cifar`, or `projector` for the paper's head alone; LAYOUT `contiguous` or `channels_last`.
+Prints the seconds of each step and the peak memory of the process as JSON. A step is forward, backward, Adam (fused)
+and running statistics, in float32.
 """
 
 import json
@@ -55,14 +56,26 @@ class ResNet18(nn.Module):
         return self.head(self.blocks(x).mean((2, 3)))
 
 
+class Projector(nn.Sequential):
+    """The paper's head: 8192-8192-8192 on features."""
+
+    def __init__(self, features):
+        layers, width = [], 8192
+        for inputs in (features, width):
+            layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Linear(width, width, bias=False))
+
+
 def main():
     stem, layout = sys.argv[1], sys.argv[7]
     batch, channels, size, threads, steps = map(int, sys.argv[2:7])
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    net = ResNet18(stem, channels).train()
-    x = torch.randn(batch, channels, size, size)
-    if layout == "channels_last":
+    if stem == "projector":
+        net, x = Projector(channels).train(), torch.randn(batch, channels)
+    else:
+        net, x = ResNet18(stem, channels).train(), torch.randn(batch, channels, size, size)
+    if stem != "projector" and layout == "channels_last":
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 10
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)

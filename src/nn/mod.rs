@@ -16,6 +16,11 @@ pub mod kernels;
 pub mod passes;
 pub mod tape;
 
+mod buffers;
+
+#[cfg(test)]
+mod tape_tests;
+
 pub mod host;
 pub mod params;
 

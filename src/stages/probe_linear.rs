@@ -320,6 +320,6 @@ mod tests {
     fn an_unknown_layer_is_refused() {
         let text = "encoder = '@encoder'\nimages = '@images'\nlayer = 'layer9'";
         let error = bench().run::<ProbeLinear>(text).unwrap_err().to_string();
-        assert!(error.contains("must be one of input, stem, layer1.0"), "{error}");
+        assert!(error.contains("must be one of input, stem, layerS.B"), "{error}");
     }
 }

@@ -61,6 +61,15 @@ fn block_moments<T: Element>(x: &[T], mean: &mut [T], square: &mut [T]) {
     }
 }
 
+/// What becomes of the gradient that a `ReLU` passes.
+#[derive(Debug)]
+pub enum Passed<'a, T> {
+    /// It is left in dy.
+    Left,
+    /// And it is added to another gradient.
+    Added(&'a mut [T]),
+}
+
 /// Normalization by a mean and a variance of each channel.
 #[derive(Clone, Debug)]
 pub struct Normalization {
@@ -116,17 +125,17 @@ impl Normalization {
         (scale.iter().map(|s| T::from_f64(*s)).collect(), shift)
     }
 
-    /// Takes the gradient of y to that of x, in place, and yields those of weight and bias.
+    /// Overwrites x by its gradient, given that of y, and yields those of weight and bias.
     ///
-    /// The statistics are taken to be those of x itself. What the `ReLU` passes, the gradient of the residual, is
-    /// written to `d_residual`, or added where `add` is set.
+    /// The statistics are taken to be those of x itself. `y` is what came out; without a `ReLU` it is not looked at.
+    /// What the `ReLU` passes is the gradient of the residual: `passed` says what becomes of it.
     pub fn backward<T: Element>(
         &self,
-        x: &[T],
+        x: &mut [T],
         weight: &[T],
         y: &[T],
         dy: &mut [T],
-        d_residual: Option<(&mut [T], bool)>,
+        passed: Passed<T>,
     ) -> (Vec<f64>, Vec<f64>) {
         let c = self.mean.len();
         let (d_weight, d_bias) = self.channel_sums(x, y, dy);
@@ -138,36 +147,21 @@ impl Normalization {
         let slope = |i: usize| -gain(i) * self.inverse_deviation[i] * d_weight[i] / rows;
         let (a, b) = (coefficient(&gain), coefficient(&slope));
         let e = coefficient(&|i| -gain(i) * d_bias[i] / rows - slope(i) * self.mean[i]);
-        let relu = self.relu;
-        let places = (x.par_chunks(BLOCK * c), y.par_chunks(BLOCK * c));
-        let tasks = dy.par_chunks_mut(BLOCK * c).zip(places.0.zip(places.1));
-        match d_residual {
-            None => tasks.for_each(|(dy, (x, y))| {
-                vectorize(
-                    #[inline(always)]
-                    || {
-                        let k = [&a[..c], &b[..c], &e[..c]];
-                        if relu {
-                            input::<T, true>(x, y, k, dy);
-                        } else {
-                            input::<T, false>(x, y, k, dy);
-                        }
-                    },
-                );
-            }),
-            Some((d_residual, add)) => {
-                tasks.zip(d_residual.par_chunks_mut(BLOCK * c)).for_each(|((dy, (x, y)), dr)| {
+        let tasks = x.par_chunks_mut(BLOCK * c).zip(dy.par_chunks(BLOCK * c));
+        let input = |x: &mut [T], dy: &[T]| {
+            vectorize(
+                #[inline(always)]
+                || input(x, [&a[..c], &b[..c], &e[..c]], dy),
+            );
+        };
+        match passed {
+            Passed::Left => tasks.for_each(|(x, dy)| input(x, dy)),
+            Passed::Added(sum) => {
+                tasks.zip(sum.par_chunks_mut(BLOCK * c)).for_each(|((x, dy), sum)| {
+                    input(x, dy);
                     vectorize(
                         #[inline(always)]
-                        || {
-                            let k = [&a[..c], &b[..c], &e[..c]];
-                            match (relu, add) {
-                                (true, true) => both::<T, true, true>(x, y, k, dy, dr),
-                                (true, false) => both::<T, true, false>(x, y, k, dy, dr),
-                                (false, true) => both::<T, false, true>(x, y, k, dy, dr),
-                                (false, false) => both::<T, false, false>(x, y, k, dy, dr),
-                            }
-                        },
+                        || sum.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy),
                     );
                 });
             }
@@ -175,27 +169,24 @@ impl Normalization {
         (d_weight, d_bias)
     }
 
-    /// Sums what the `ReLU` passes of dy, times the normalized x and alone, over each channel.
-    fn channel_sums<T: Element>(&self, x: &[T], y: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
+    /// Leaves of dy what the `ReLU` passes, and sums it, times the normalized x and alone, over each channel.
+    fn channel_sums<T: Element>(&self, x: &[T], y: &[T], dy: &mut [T]) -> (Vec<f64>, Vec<f64>) {
         let c = self.mean.len();
         let mean: Vec<T> = self.mean.iter().map(|m| T::from_f64(*m)).collect();
-        let block = |((x, y), dy): ((&[T], &[T]), &[T])| {
+        let block = |(block, (dy, x)): (usize, (&mut [T], &[T]))| {
             let (mut sum, mut product) = (vec![zero::<T>(); c], vec![zero::<T>(); c]);
             vectorize(
                 #[inline(always)]
                 || {
-                    let into = (&mut sum[..c], &mut product[..c]);
                     if self.relu {
-                        sums::<T, true>(x, y, dy, &mean[..c], into);
-                    } else {
-                        sums::<T, false>(x, y, dy, &mean[..c], into);
+                        stop(&y[block * BLOCK * c..], dy);
                     }
+                    sums(x, dy, &mean[..c], (&mut sum[..c], &mut product[..c]));
                 },
             );
             (sum, product)
         };
-        let blocks =
-            x.par_chunks(BLOCK * c).zip(y.par_chunks(BLOCK * c)).zip(dy.par_chunks(BLOCK * c));
+        let blocks = dy.par_chunks_mut(BLOCK * c).zip(x.par_chunks(BLOCK * c)).enumerate();
         let (mut d_weight, mut d_bias) = (vec![0.0; c], vec![0.0; c]);
         for (sum, product) in blocks.map(block).collect::<Vec<_>>() {
             for i in 0..c {
@@ -232,62 +223,33 @@ fn apply<T: Element, const RESIDUAL: bool, const RELU: bool>(
     }
 }
 
-/// What the `ReLU` passes of a gradient.
 #[inline(always)]
-fn passed<T: Element, const RELU: bool>(y: T, dy: T) -> T {
-    if !RELU || y > zero() { dy } else { zero() }
-}
-
-#[inline(always)]
-fn sums<T: Element, const RELU: bool>(
-    x: &[T],
-    y: &[T],
-    dy: &[T],
-    mean: &[T],
-    (sum, product): (&mut [T], &mut [T]),
-) {
+fn sums<T: Element>(x: &[T], dy: &[T], mean: &[T], (sum, product): (&mut [T], &mut [T])) {
     let c = mean.len();
     let (sum, product) = (&mut sum[..c], &mut product[..c]);
-    for ((x, y), dy) in x.chunks_exact(c).zip(y.chunks_exact(c)).zip(dy.chunks_exact(c)) {
+    for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
         for i in 0..c {
-            let d = passed::<T, RELU>(y[i], dy[i]);
-            sum[i] += d;
-            product[i] += d * (x[i] - mean[i]);
+            sum[i] += dy[i];
+            product[i] += dy[i] * (x[i] - mean[i]);
         }
     }
 }
 
+/// Leaves of a gradient what the `ReLU` passes.
 #[inline(always)]
-fn input<T: Element, const RELU: bool>(x: &[T], y: &[T], [a, b, e]: [&[T]; 3], dy: &mut [T]) {
-    let c = a.len();
-    let (b, e) = (&b[..c], &e[..c]);
-    for ((dy, x), y) in dy.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c)) {
-        for i in 0..c {
-            dy[i] = a[i] * passed::<T, RELU>(y[i], dy[i]) + b[i] * x[i] + e[i];
-        }
+fn stop<T: Element>(y: &[T], dy: &mut [T]) {
+    for (dy, y) in dy.iter_mut().zip(y) {
+        *dy = if *y > zero() { *dy } else { zero() };
     }
 }
 
 #[inline(always)]
-fn both<T: Element, const RELU: bool, const ADD: bool>(
-    x: &[T],
-    y: &[T],
-    [a, b, e]: [&[T]; 3],
-    dy: &mut [T],
-    d_residual: &mut [T],
-) {
+fn input<T: Element>(x: &mut [T], [a, b, e]: [&[T]; 3], dy: &[T]) {
     let c = a.len();
     let (b, e) = (&b[..c], &e[..c]);
-    let rows = x.chunks_exact(c).zip(y.chunks_exact(c)).zip(d_residual.chunks_exact_mut(c));
-    for (dy, ((x, y), dr)) in dy.chunks_exact_mut(c).zip(rows) {
+    for (x, dy) in x.chunks_exact_mut(c).zip(dy.chunks_exact(c)) {
         for i in 0..c {
-            let d = passed::<T, RELU>(y[i], dy[i]);
-            if ADD {
-                dr[i] += d;
-            } else {
-                dr[i] = d;
-            }
-            dy[i] = a[i] * d + b[i] * x[i] + e[i];
+            x[i] = a[i] * dy[i] + b[i] * x[i] + e[i];
         }
     }
 }

@@ -27,6 +27,13 @@ pub struct Scratch<T> {
     blocks: [Vec<T>; 2],
 }
 
+/// A gradient to be written, or added to where another has begun it.
+#[derive(Debug)]
+pub struct Onto<'a, T> {
+    pub values: &'a mut [T],
+    pub begun: bool,
+}
+
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self { weights: Vec::new(), gradient: Vec::new(), blocks: [Vec::new(), Vec::new()] }
@@ -96,13 +103,13 @@ impl Convolution {
         });
     }
 
-    /// Writes the gradient of the weights, and adds that of the images to `dx`.
+    /// Writes the gradient of the weights, and writes that of the images or adds it to one begun.
     pub fn backward<T: Element>(
         &self,
         x: &[T],
         weight: &[T],
         dy: &[T],
-        dx: Option<&mut [T]>,
+        dx: Option<Onto<T>>,
         d_weight: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
@@ -127,20 +134,25 @@ impl Convolution {
         cached.max(ROWS.div_ceil(pixels)).clamp(1, self.images.div_ceil(4).max(1))
     }
 
-    fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T], dx: &mut [T]) {
+    fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T], dx: Onto<T>) {
+        let Onto { values, begun } = dx;
         let row = self.unfolding.row();
         let weight = Matrix::new(weight, row);
         if self.unfolding.is_identity() {
-            return product(dx, row, Accum::Add, Matrix::new(dy, self.filters), weight, false);
+            let accumulate = if begun { Accum::Add } else { Accum::Replace };
+            return product(values, row, accumulate, Matrix::new(dy, self.filters), weight, false);
         }
         let (per_task, pixels) = (self.images_per_task(), self.unfolding.pixels());
-        let tasks = dx
+        let tasks = values
             .par_chunks_mut(per_task * self.unfolding.image())
             .zip(dy.par_chunks(per_task * pixels * self.filters));
         tasks.for_each_init(Vec::new, |unfolded: &mut Vec<T>, (dx, dy)| {
             let dy = Matrix::new(dy, self.filters);
             let unfolded = sized(unfolded, dy.rows * row);
             multiply(unfolded, Accum::Replace, dy.view(), weight.view());
+            if !begun {
+                dx.fill(T::from_f64(0.0));
+            }
             self.unfolding.fold(unfolded, dx);
         });
     }

@@ -9,6 +9,7 @@
 use faer::Accum;
 use rayon::prelude::*;
 
+use super::convolution::Onto;
 use super::simd::{Element, vectorize};
 use super::transforms::{
     Block, Input, InputBack, OUT, Output, OutputBack, POINTS, Weights, WeightsBack,
@@ -138,13 +139,13 @@ impl Winograd {
         );
     }
 
-    /// Adds the gradient of x to `dx`, and writes that of the transformed weights to `du`.
+    /// Writes the gradient of x, or adds it to one begun, and writes that of the transformed weights to `du`.
     pub fn backward<T: Element>(
         &self,
         x: &[T],
         transformed: &[T],
         dy: &[T],
-        mut dx: Option<&mut [T]>,
+        mut dx: Option<Onto<T>>,
         du: &mut [T],
         scratch: &mut [Vec<T>; 2],
     ) {
@@ -192,8 +193,9 @@ impl Winograd {
                     multiply(du, accumulate, v.transpose(), z);
                 }
             });
-            let Some(dx) = dx.as_deref_mut() else { continue };
-            let dx = &mut dx[part * at_once * per_task * area * c..][..x.len()];
+            let Some(Onto { values, begun }) = &mut dx else { continue };
+            let begun = *begun;
+            let dx = &mut values[part * at_once * per_task * area * c..][..x.len()];
             let tasks = dx
                 .par_chunks_mut(per_task * area * c)
                 .zip(v.par_chunks_mut(v_size).zip(z.par_chunks(z_size)));
@@ -211,6 +213,9 @@ impl Winograd {
                         Matrix::new(z, m).view(),
                         Matrix::new(u, m).view().transpose(),
                     );
+                }
+                if !begun {
+                    dx.fill(T::from_f64(0.0));
                 }
                 vectorize(InputBack { block: self.block(c), dv: v, dx });
             });
