@@ -28,6 +28,8 @@ pub enum Data {
     F64(Vec<f64>),
     /// 32-bit whole numbers.
     U32(Vec<u32>),
+    /// 64-bit whole numbers, `PyTorch`'s own.
+    I64(Vec<i64>),
 }
 
 impl Tensor {
@@ -54,11 +56,18 @@ impl Tensor {
         Self { shape: vec![data.len()], data: Data::U32(data) }
     }
 
+    /// A tensor of 64-bit whole numbers.
+    pub fn i64(shape: &[usize], data: Vec<i64>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
+        Self { shape: shape.to_vec(), data: Data::I64(data) }
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.data {
             Data::F32(data) => bytemuck::cast_slice(data),
             Data::F64(data) => bytemuck::cast_slice(data),
             Data::U32(data) => bytemuck::cast_slice(data),
+            Data::I64(data) => bytemuck::cast_slice(data),
         }
     }
 }
@@ -69,6 +78,7 @@ impl View for &Tensor {
             Data::F32(_) => Dtype::F32,
             Data::F64(_) => Dtype::F64,
             Data::U32(_) => Dtype::U32,
+            Data::I64(_) => Dtype::I64,
         }
     }
     fn shape(&self) -> &[usize] {
@@ -133,7 +143,8 @@ impl TensorFile {
                 Dtype::F32 => Data::F32(bytemuck::pod_collect_to_vec(bytes)),
                 Dtype::F64 => Data::F64(bytemuck::pod_collect_to_vec(bytes)),
                 Dtype::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
-                other => bail!("tensor `{name}` is {other:?}; F32, F64 and U32 can be read"),
+                Dtype::I64 => Data::I64(bytemuck::pod_collect_to_vec(bytes)),
+                other => bail!("tensor `{name}` is {other:?}; F32, F64, U32 and I64 can be read"),
             };
             tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
         }
@@ -175,7 +186,7 @@ impl TensorFile {
     pub fn take_u32(&mut self, name: &str) -> anyhow::Result<Vec<u32>> {
         match self.take(name)?.data {
             Data::U32(data) => Ok(data),
-            Data::F32(_) | Data::F64(_) => bail!("tensor `{name}` is not U32"),
+            Data::F32(_) | Data::F64(_) | Data::I64(_) => bail!("tensor `{name}` is not U32"),
         }
     }
 }
@@ -199,6 +210,7 @@ mod tests {
             .with("x", Tensor::f32(&[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
             .with("y", Tensor::f64(&[1], vec![0.1]))
             .with("z", Tensor::u32(vec![7, 8]))
+            .with("count", Tensor::i64(&[], vec![-3]))
             .with("rows", Tensor::rows([[0.5, f64::NAN], [f64::INFINITY, -0.0]]));
         file.save(&path).unwrap();
         let first = files::read(&path).unwrap();

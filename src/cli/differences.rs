@@ -49,6 +49,7 @@ fn tensors(path: &Path) -> Option<Numbers> {
         Data::F32(data) => data.into_iter().map(f64::from).collect(),
         Data::F64(data) => data,
         Data::U32(data) => data.into_iter().map(f64::from).collect(),
+        Data::I64(data) => data.into_iter().map(|n| n as f64).collect(),
     };
     Some(tensors.into_iter().map(|(name, tensor)| (name, numbers(tensor.data))).collect())
 }

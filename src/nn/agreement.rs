@@ -103,13 +103,13 @@ fn step_in(
     let mut outcome = Outcome::new();
     if dtype == DType::F32 {
         let mut passes = Passes::new(precision);
-        let passed = passes.step(&networks, &x, &|y| objective.loss(y, &batch)).unwrap();
+        let passed = passes.step(&networks, &x, &|y| objective.loss(y, batch.origins())).unwrap();
         outcome.insert("loss".to_owned(), values(&passed.loss.loss));
         let named = passes.gradients().iter();
         outcome.extend(named.map(|(name, gradient)| (name.clone(), values(gradient))));
     } else {
         let y = tracked(&head, &tracked(&encoder.network, &x).unwrap()).unwrap();
-        let loss = objective.loss(&y, &batch).unwrap().loss;
+        let loss = objective.loss(&y, batch.origins()).unwrap().loss;
         outcome.insert("loss".to_owned(), values(&loss));
         let gradients = loss.backward().unwrap();
         let weights = networks.iter().flat_map(|network| network.parameters.weights());

@@ -58,3 +58,5 @@ pub mod error;
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod reference;

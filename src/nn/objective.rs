@@ -4,12 +4,11 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrastive::{BatchLoss, neighbor_contrast, neighbor_pairs, wave_contrast};
+use super::contrastive::{BatchLoss, Origins, neighbor_contrast, neighbor_pairs, wave_contrast};
 use super::error::NnError;
 use super::layers::normalize_rows;
 use super::mmcr::{Mmcr, mmcr};
 use super::noncontrastive::{BarlowTwins, Vicreg, barlow_twins, vicreg};
-use super::sampler::Batch;
 
 /// What is asked of the frames of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,10 +110,9 @@ impl Objective {
         }
     }
 
-    /// The loss of a batch, of which the projector made the rows `y`; contrastive ones and MMCR look at their
-    /// directions only.
-    pub(super) fn loss(self, y: &Tensor, batch: &Batch) -> Result<BatchLoss, NnError> {
-        let origins = batch.origins();
+    /// The loss of a batch whose rows have these origins and became `y` in the projector; contrastive ones and MMCR look
+    /// at their directions only.
+    pub(super) fn loss(self, y: &Tensor, origins: Origins) -> Result<BatchLoss, NnError> {
         let paired = |f: &dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>| {
             let (first, second) = neighbor_pairs(y, origins)?;
             Ok(BatchLoss { loss: f(&first, &second)?, anchors: first.dim(0)? })

@@ -52,6 +52,9 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::ResNet9, Self::ResNet18, Self::ResNet34, Self::ResNet50];
+
     /// Blocks of each stage.
     fn blocks(self) -> [usize; 4] {
         match self {

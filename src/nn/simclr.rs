@@ -280,7 +280,7 @@ impl<'a> Training<'a> {
         let x = inputs.take()?;
         let moments = self.optimizer.moments();
         let demand = Demand { networks: &networks, batch: x.dims4()?.into(), moments };
-        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch));
+        let passed = self.passes.step(&networks, &x, &|y| self.objective.loss(y, batch.origins()));
         let passed = passed.map_err(|error| demand.explain(error, self.device))?;
         let (loss, anchors) = (scalar(&passed.loss.loss)?, passed.loss.anchors as f64);
         check_finite("the loss", loss, epoch, step)?;
@@ -298,7 +298,7 @@ impl<'a> Training<'a> {
             for (i, batch) in batches.iter().enumerate() {
                 let features = self.encoder.forward(&inputs.take()?, Mode::Evaluate)?;
                 let y = self.projector.forward(&features, Mode::Evaluate)?;
-                let contrast = self.objective.loss(&y, batch)?;
+                let contrast = self.objective.loss(&y, batch.origins())?;
                 let loss = scalar(&contrast.loss)?;
                 check_finite("the held-out loss", loss, epoch, i + 1)?;
                 sum += loss * contrast.anchors as f64;

@@ -8,6 +8,8 @@ pub mod critical_classify;
 pub mod critical_search;
 pub mod critical_start;
 pub mod data_downsample;
+pub mod encoder_export;
+pub mod encoder_import;
 pub mod encoder_random;
 pub mod exec;
 pub mod images_idx;
@@ -33,6 +35,8 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<movie_segment::MovieSegment>(),
     Kind::of::<movie_shuffle::MovieShuffle>(),
     Kind::of::<encoder_random::EncoderRandom>(),
+    Kind::of::<encoder_import::EncoderImport>(),
+    Kind::of::<encoder_export::EncoderExport>(),
     Kind::of::<pretrain_simclr::PretrainSimclr>(),
     Kind::of::<pretrain_images::PretrainImages>(),
     Kind::of::<images_idx::ImagesIdx>(),

@@ -86,13 +86,13 @@ parameters
 fn kinds_are_listed_and_explained() {
     let bench = Bench::new(TEXT);
     let list = bench.run(&["kinds"]).stdout;
-    assert_eq!(list.lines().count(), 21, "{list}");
+    assert_eq!(list.lines().count(), 23, "{list}");
     assert_data_eq!(
         bench.run(&["kinds", "encoder.random"]).stdout,
         str![[r#"
 encoder.random (version 2)
 
-Draws a ResNet-18 that is never trained.
+Draws a residual network, by default a ResNet-18, that is never trained.
 
 Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
 retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
@@ -103,10 +103,26 @@ inputs
   none
 
 parameters
+  architecture: one of, optional
+      How deep the network is, and of which blocks.
+      "resnet9"
+          One basic block a stage: nine convolutions, the classifier not counted.
+      "resnet18"
+          Two basic blocks a stage.
+      "resnet34"
+          3, 4, 6 and 3 basic blocks.
+      "resnet50"
+          3, 4, 6 and 3 bottlenecks, which end in four times the channels; stride in the 3×3 convolution, as in torchvision.
   channels: integer from 1 to 16 = 3
       Channels of an input image; a gray image is repeated in each.
   seed: integer of at least 0 = 0
       Seed of the weights. A pre-training with the same seed starts from the same network.
+  stem: one of, optional
+      How the network begins: `cifar` keeps the size of small images.
+      "imagenet"
+          A 7×7 convolution of stride 2 and a 3×3 max pool of stride 2: a quarter of the image's size, as in torchvision.
+      "cifar"
+          A 3×3 convolution of stride 1: the image's size, for small images (Chen et al. 2020, appendix B.9).
   stem_init: one of = "conv2d_default"
       How the first convolution starts. The default is the paper's code's; `kaiming` is the paper's words.
       "kaiming"
@@ -114,7 +130,8 @@ parameters
       "conv2d_default"
           Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
   width: integer from 1 to 1024 = 64
-      Channels of the first stage; the network ends in 8 times as many features. 64 is the standard ResNet-18.
+      Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
+      standard network.
 
 outputs
   encoder, taken as "@random"

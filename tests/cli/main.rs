@@ -15,6 +15,7 @@ mod corpus;
 mod crashes;
 mod diff;
 mod disks;
+mod encoders;
 mod explain;
 mod graph;
 mod kills;

@@ -66,6 +66,7 @@ pub fn to_candle(plain: &Plain, device: &Device) -> anyhow::Result<Tensor> {
         Data::F32(values) => Tensor::from_slice(values, shape, device)?,
         Data::F64(values) => Tensor::from_slice(values, shape, device)?,
         Data::U32(values) => Tensor::from_slice(values, shape, device)?,
+        Data::I64(values) => Tensor::from_slice(values, shape, device)?,
     })
 }
 
