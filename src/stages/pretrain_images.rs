@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encoder_random::{STREAMS, recreated, standard_width, three};
 use super::shared::network::device;
-use super::shared::pretrained::{leave, watch};
+use super::shared::pretrained::{leave, ranges, rules, watch};
 use super::shared::training::failure;
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::images::{Images, ImagesOrDataset};
@@ -14,7 +14,7 @@ use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, each, violations};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::nn::augment::Augmentation;
 use crate::nn::augment::views::Views;
 use crate::nn::images::Images as Seen;
@@ -164,37 +164,9 @@ impl Stage for PretrainImages {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let widths = "must hold 1 to 8 widths, each from 1 to 65536";
-        let share = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
-        let mut broken = violations([
-            ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
-            ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
-            ("projector", (1..=8).contains(&self.projector.len()), widths),
-            ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
-            ("batch_images", self.batch_images >= 2, "must be at least 2"),
-            ("train_fraction", share, "must be above 0 and at most 1"),
-            ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
-            ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
-            ("clip_norm", self.clip_norm.is_none_or(|norm| norm > 0.0), "must be above 0"),
-            ("accumulate", self.accumulate >= 1, "must be at least 1"),
-            (
-                "schedule.cosine.warmup_epochs",
-                self.schedule.fits(self.epochs),
-                "must be from 0 to `epochs`",
-            ),
-        ]);
-        for (name, ranges) in [
-            ("objective", self.objective.ranges()),
-            ("optimizer", self.optimizer.ranges()),
-            ("augmentation", self.augmentation.ranges()),
-        ] {
-            let ranges = ranges.into_iter().filter(|(_, holds, _)| !holds);
-            broken.extend(
-                ranges.map(|(path, _, rule)| Violation::new(format!("{name}.{path}"), rule)),
-            );
-        }
-        let is_width = |width: &usize| (1..=65_536).contains(width);
-        broken.extend(each("projector", &self.projector, is_width, widths));
+        let mut broken = rules(&self.config());
+        broken.extend(violations([("batch_images", self.batch_images >= 2, "must be at least 2")]));
+        broken.extend(ranges("augmentation", self.augmentation.ranges()));
         broken
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encoder_random::{STREAMS, recreated, standard_width, three};
 use super::shared::network::device;
-use super::shared::pretrained::{leave, watch};
+use super::shared::pretrained::{leave, rules, watch};
 use super::shared::training::failure;
 use crate::artifacts::encoder::Encoder;
 use crate::artifacts::events::Events;
@@ -14,7 +14,7 @@ use crate::artifacts::movie::Movie;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, each, violations};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::nn::images::Images;
 use crate::nn::objective::Objective;
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
@@ -185,43 +185,14 @@ impl Stage for PretrainSimclr {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let widths = "must hold 1 to 8 widths, each from 1 to 65536";
-        let mut broken = violations([
-            ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
-            ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
-            ("projector", (1..=8).contains(&self.projector.len()), widths),
-            ("epochs", (1..=1_000_000).contains(&self.epochs), "must be from 1 to 1000000"),
+        let mut broken = rules(&self.config());
+        let long_enough = self.max_event_frames.is_none_or(|n| n >= 2);
+        let equal = !self.balanced || self.max_event_frames.is_some();
+        broken.extend(violations([
             ("batch_frames", self.batch_frames >= 2, "must be at least 2"),
-            (
-                "max_event_frames",
-                self.max_event_frames.is_none_or(|n| n >= 2),
-                "must be at least 2",
-            ),
-            ("learning_rate", self.learning_rate >= 0.0, "must be at least 0"),
-            ("weight_decay", self.weight_decay >= 0.0, "must be at least 0"),
-            (
-                "balanced",
-                !self.balanced || self.max_event_frames.is_some(),
-                "needs `max_event_frames`, the frames that each event gives",
-            ),
-            ("clip_norm", self.clip_norm.is_none_or(|norm| norm > 0.0), "must be above 0"),
-            ("accumulate", self.accumulate >= 1, "must be at least 1"),
-            (
-                "schedule.cosine.warmup_epochs",
-                self.schedule.fits(self.epochs),
-                "must be from 0 to `epochs`",
-            ),
-        ]);
-        let ranges = |name: &'static str, ranges: Vec<(&'static str, bool, &'static str)>| {
-            let broken = ranges.into_iter().filter(|(_, holds, _)| !holds);
-            broken.map(move |(path, _, rule)| Violation::new(format!("{name}.{path}"), rule))
-        };
-        broken.extend(ranges("objective", self.objective.ranges()));
-        broken.extend(ranges("optimizer", self.optimizer.ranges()));
-        let is_width = |width: &usize| (1..=65_536).contains(width);
-        broken.extend(each("projector", &self.projector, is_width, widths));
-        let share = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
-        broken.extend(violations([("train_fraction", share, "must be above 0 and at most 1")]));
+            ("max_event_frames", long_enough, "must be at least 2"),
+            ("balanced", equal, "needs `max_event_frames`, the frames that each event gives"),
+        ]));
         broken
     }
 

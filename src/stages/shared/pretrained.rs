@@ -7,7 +7,44 @@ use super::network::to_artifact;
 use super::training::pause;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
-use crate::nn::simclr::{EpochRow, Pretrained, Progress, Step, Training};
+use crate::engine::stage::{Violation, each, violations};
+use crate::nn::simclr::{EpochRow, PretrainConfig, Pretrained, Progress, Step, Training};
+
+/// The rules of parameters that all pre-trainings have.
+pub fn rules(config: &PretrainConfig) -> Vec<Violation> {
+    let PretrainConfig { encoder, projector, epochs, train_fraction, pace, .. } = config;
+    let widths = "must hold 1 to 8 widths, each from 1 to 65536";
+    let share = *train_fraction > 0.0 && *train_fraction <= 1.0;
+    let mut broken = violations([
+        ("width", (1..=1024).contains(&encoder.width), "must be from 1 to 1024"),
+        ("channels", (1..=16).contains(&encoder.channels), "must be from 1 to 16"),
+        ("projector", (1..=8).contains(&projector.len()), widths),
+        ("epochs", (1..=1_000_000).contains(epochs), "must be from 1 to 1000000"),
+        ("train_fraction", share, "must be above 0 and at most 1"),
+        ("learning_rate", pace.learning_rate >= 0.0, "must be at least 0"),
+        ("weight_decay", config.optimizer.weight_decay >= 0.0, "must be at least 0"),
+        ("clip_norm", pace.clip_norm.is_none_or(|norm| norm > 0.0), "must be above 0"),
+        ("accumulate", pace.accumulate >= 1, "must be at least 1"),
+        (
+            "schedule.cosine.warmup_epochs",
+            pace.schedule.fits(*epochs),
+            "must be from 0 to `epochs`",
+        ),
+    ]);
+    broken.extend(ranges("objective", config.objective.ranges()));
+    broken.extend(ranges("optimizer", config.optimizer.algorithm.ranges()));
+    broken.extend(each("projector", projector, |width| (1..=65_536).contains(width), widths));
+    broken
+}
+
+/// Those of the numbers of a parameter that are out of their ranges.
+pub fn ranges(
+    parameter: &str,
+    ranges: Vec<(&'static str, bool, &'static str)>,
+) -> impl Iterator<Item = Violation> {
+    let broken = ranges.into_iter().filter(|(_, holds, _)| !holds);
+    broken.map(move |(path, _, rule)| Violation::new(format!("{parameter}.{path}"), rule))
+}
 
 /// Watches a training of some epochs: tells how far it is, and where it could go on from.
 pub fn watch<'c>(
