@@ -1,4 +1,4 @@
-//! Memory that is used again: fresh pages of the system would cost up to a third of a step of training.
+//! Memory that is used again: fresh pages of the system would cost up to a quarter of a step of training.
 
 use super::kernels::simd::Element;
 

@@ -1,6 +1,6 @@
 //! A step's forward and backward passes through networks that feed each other.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 
 use super::composed::tracked_in;
 use super::contrastive::BatchLoss;
@@ -79,6 +79,6 @@ impl Passes {
 fn gradient_of(loss: &Tensor, leaf: &Var) -> Result<Tensor> {
     match loss.backward()?.get(leaf) {
         Some(gradient) => gradient.contiguous(),
-        None => leaf.zeros_like(),
+        None => bail!("the loss does not depend on what the networks make"),
     }
 }

@@ -231,7 +231,7 @@ impl<T: Element> Tape<T> {
     /// Has the values of an activation again that were given back in the forward pass, and before them those of the
     /// residuals that went into it.
     ///
-    /// A third of a step's memory, for one cheap pass over it.
+    /// Nearly half of what a step would keep, for one cheap pass over it.
     fn restore(&mut self, network: &Network, at: usize) -> Result<()> {
         if !can_be_restored(network, at) || self.read(at).is_ok_and(|a| !a.values.is_empty()) {
             return Ok(());
