@@ -94,7 +94,7 @@ impl Source for AnyImages {
                 let movie = Movie::load(files)?;
                 Images {
                     count: movie.frames,
-                    channels: 1,
+                    channels: movie.channels,
                     height: movie.height,
                     width: movie.width,
                     pixels: movie.data,

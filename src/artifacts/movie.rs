@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::tensor::{Tensor, TensorFile};
 use crate::engine::stage::{Artifact, Files};
@@ -13,13 +13,17 @@ use crate::engine::stage::{Artifact, Files};
 pub struct Movie {
     /// Number of frames.
     pub frames: usize,
+    /// Channels of a frame: 1 but for movies that repeat it for a network.
+    pub channels: usize,
     /// Rows of a frame.
     pub height: usize,
     /// Columns of a frame.
     pub width: usize,
     /// Frames a second, above 0.
     pub rate: f64,
-    /// Values, frame by frame and row by row.
+    /// Distance between neighboring pixels in mm, above 0, if it is known.
+    pub pitch: Option<f64>,
+    /// Values, frame by frame, channel by channel and row by row.
     pub data: Vec<f32>,
 }
 
@@ -28,18 +32,26 @@ const FILE: &str = "movie.safetensors";
 impl Artifact for Movie {
     const TYPE: &'static str = "movie";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        let shape = [self.frames, self.height, self.width];
-        TensorFile::about(json!({ "rate_hz": self.rate }))
+        let shape = [self.frames, self.channels, self.height, self.width];
+        let mut about = json!({ "rate_hz": self.rate });
+        if let Some(pitch) = self.pitch {
+            about["pitch_mm"] = json!(pitch);
+        }
+        TensorFile::about(about)
             .with("frames", Tensor::f32(&shape, self.data.clone()))
             .save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         let mut file = TensorFile::load(files.path(FILE)?)?;
-        let rate = file.about["rate_hz"].as_f64().filter(|rate| *rate > 0.0);
-        let rate =
-            rate.context("a movie says in `rate_hz`, above 0, how many frames a second has")?;
-        let ([frames, height, width], data) = file.take_f32("frames")?;
-        Ok(Self { frames, height, width, rate, data })
+        let positive = |value: &Json| value.as_f64().filter(|value| *value > 0.0);
+        let rate = positive(&file.about["rate_hz"])
+            .context("a movie says in `rate_hz`, above 0, how many frames a second has")?;
+        let pitch = match &file.about["pitch_mm"] {
+            Json::Null => None,
+            value => Some(positive(value).context("`pitch_mm` of a movie is a number above 0")?),
+        };
+        let ([frames, channels, height, width], data) = file.take_f32("frames")?;
+        Ok(Self { frames, channels, height, width, rate, pitch, data })
     }
 }
 
@@ -53,11 +65,15 @@ mod tests {
         let path = folder.path().join(FILE);
         let files = Files([(FILE.to_owned(), path.clone())].into());
         let load = |about: serde_json::Value| {
-            let tensor = Tensor::f32(&[1, 1, 2], vec![0.5, 1.0]);
+            let tensor = Tensor::f32(&[1, 1, 1, 2], vec![0.5, 1.0]);
             TensorFile::about(about).with("frames", tensor).save(&path).unwrap();
             Movie::load(&files)
         };
         assert_eq!(load(json!({ "rate_hz": 12.5 })).unwrap().rate, 12.5);
+        let close = json!({ "rate_hz": 1, "pitch_mm": 0.042 });
+        assert_eq!(load(close).unwrap().pitch, Some(0.042));
+        let refused = json!({ "rate_hz": 1, "pitch_mm": 0 });
+        assert!(load(refused).unwrap_err().to_string().contains("`pitch_mm`"));
         for about in [json!({}), json!({ "rate_hz": 0.0 }), json!({ "rate_hz": "fast" })] {
             assert!(load(about).unwrap_err().to_string().contains("`rate_hz`"));
         }

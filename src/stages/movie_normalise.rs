@@ -24,7 +24,7 @@ pub struct MovieNormalise {
 
 impl Stage for MovieNormalise {
     const KIND: &'static str = "movie.normalise";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
     const EXAMPLE: &'static str = r#"
@@ -38,9 +38,9 @@ impl Stage for MovieNormalise {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let (mut frames, rate) = film::from_movie(cx.load(&self.movie)?)?;
+        let (mut frames, calibration) = film::from_movie(cx.load(&self.movie)?)?;
         standardize_and_scale(&mut frames);
-        cx.save(&film::to_movie(frames, rate))
+        cx.save(&film::to_movie(frames, calibration))
     }
 }
 
@@ -52,7 +52,8 @@ mod tests {
     #[test]
     fn values_fill_zero_to_one() {
         let data: Vec<f32> = (0..60).map(|v| (v * v % 13) as f32 - 70.0).collect();
-        let movie = Movie { frames: 15, height: 2, width: 2, rate: 10.0, data };
+        let movie =
+            Movie { frames: 15, channels: 1, height: 2, width: 2, rate: 10.0, pitch: None, data };
         let bench = Bench::new().put("movie", &movie);
         let scaled: Movie = bench.run::<MovieNormalise>("movie = '@movie'").unwrap().main();
         let (least, most) =

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::film;
+use super::shared::film::{self, Calibration};
 use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
 use crate::artifacts::table::Table;
@@ -76,7 +76,7 @@ impl Stage for MovieSegment {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let (frames, rate) = film::from_movie(cx.load(&self.movie)?)?;
+        let (frames, Calibration { rate, .. }) = film::from_gray(cx.load(&self.movie)?)?;
         let Self { threshold, active_pixels, shortest, .. } = *self;
         let rule = Segmentation { threshold, active_pixels };
         let total = frames.frames;
@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn events_lie_between_silent_frames() {
         let data = [-70., -50., -40., -70., -70., -30., -70.].map(|v: f32| v).to_vec();
-        let movie = Movie { frames: 7, height: 1, width: 1, rate: 10.0, data };
+        let movie =
+            Movie { frames: 7, channels: 1, height: 1, width: 1, rate: 10.0, pitch: None, data };
         let bench = Bench::new().put("movie", &movie);
         let results = bench.run::<MovieSegment>("movie = '@movie'\nshortest = 1").unwrap();
         let events: Events = results.main();
@@ -128,7 +129,8 @@ mod tests {
     #[test]
     fn events_at_the_ends_of_the_movie_are_censored() {
         let data = [-50., -50., -70., -50., -50., -70., -50., -50.].map(|v: f32| v).to_vec();
-        let movie = Movie { frames: 8, height: 1, width: 1, rate: 10.0, data };
+        let movie =
+            Movie { frames: 8, channels: 1, height: 1, width: 1, rate: 10.0, pitch: None, data };
         let bench = Bench::new().put("movie", &movie);
         let results = bench.run::<MovieSegment>("movie = '@movie'").unwrap();
         let durations = results.output::<Table>("durations").frame().unwrap();
@@ -138,7 +140,15 @@ mod tests {
 
     #[test]
     fn a_movie_without_silence_is_refused() {
-        let movie = Movie { frames: 3, height: 1, width: 1, rate: 10.0, data: vec![0.0, 0.5, 1.0] };
+        let movie = Movie {
+            frames: 3,
+            channels: 1,
+            height: 1,
+            width: 1,
+            rate: 10.0,
+            pitch: None,
+            data: vec![0.0, 0.5, 1.0],
+        };
         let bench = Bench::new().put("movie", &movie);
         let error = bench.run::<MovieSegment>("movie = '@movie'").unwrap_err();
         let failure = Failure::from_error(error);

@@ -50,7 +50,7 @@ enum Axis {
 
 impl Stage for MovieShuffle {
     const KIND: &'static str = "movie.shuffle";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const DETERMINISM: Determinism = Determinism::Bit;
     const SMALL: bool = true;
     const EXAMPLE: &'static str = r#"
@@ -65,7 +65,7 @@ impl Stage for MovieShuffle {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let (mut frames, rate) = film::from_movie(cx.load(&self.movie)?)?;
+        let (mut frames, calibration) = film::from_movie(cx.load(&self.movie)?)?;
         let streams = self.seed.streams(Self::KIND);
         if self.axis != Axis::Space {
             let places: Vec<usize> = match &self.events {
@@ -85,7 +85,7 @@ impl Stage for MovieShuffle {
                 cx.check_cancelled()
             })?;
         }
-        cx.save(&film::to_movie(frames, rate))
+        cx.save(&film::to_movie(frames, calibration))
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     /// Twenty frames of four pixels; the first pixel is four times the frame's index.
     fn movie() -> Movie {
         let data: Vec<f32> = (0..80).map(|v| v as f32).collect();
-        Movie { frames: 20, height: 2, width: 2, rate: 10.0, data }
+        Movie { frames: 20, channels: 1, height: 2, width: 2, rate: 10.0, pitch: None, data }
     }
 
     /// The frame that each frame of a shuffled movie comes from, if its pixels still tell.

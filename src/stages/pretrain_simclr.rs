@@ -216,7 +216,8 @@ impl PretrainSimclr {
         events: &Events,
         device: &Device,
     ) -> anyhow::Result<Pretrained> {
-        let frames = Images::gray(&movie.data, movie.height, movie.width).map_err(failure)?;
+        let frames =
+            Images::new(&movie.data, movie.channels, movie.height, movie.width).map_err(failure)?;
         let ranges = events.starts.iter().zip(&events.ends);
         let ranges: Vec<_> = ranges.map(|(start, end)| *start as usize..*end as usize).collect();
         let mut observe = watch(cx, self.epochs);
@@ -276,7 +277,18 @@ mod tests {
         let starts: Vec<u32> = (0..8).map(|event| event * 6).collect();
         let ends = starts.iter().map(|start| start + 6).collect();
         Bench::new()
-            .put("movie", &Movie { frames: 48, height: 8, width: 8, rate: 10.0, data })
+            .put(
+                "movie",
+                &Movie {
+                    frames: 48,
+                    channels: 1,
+                    height: 8,
+                    width: 8,
+                    rate: 10.0,
+                    pitch: None,
+                    data,
+                },
+            )
             .put("events", &Events { starts, ends })
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::shared::STATE;
+use super::shared::film::{self, Calibration};
 use crate::artifacts::movie::Movie;
 use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::engine::checkpoint::Checkpoint;
@@ -84,11 +85,17 @@ impl WavesSimulate {
         let Self { frames, size, output_rate, burn_in, .. } = *self;
         Parameters { recording: Recording { size, frames, output_rate, burn_in }, model }
     }
+
+    /// Distance between neighboring cells in mm.
+    fn spacing(&self) -> f64 {
+        let Model::Lansdell(model) = &self.model;
+        model.length / (self.size - 1) as f64
+    }
 }
 
 impl Stage for WavesSimulate {
     const KIND: &'static str = "waves.simulate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Bit;
     const EXAMPLE: &'static str = r#"
         [stages.retina]
@@ -115,13 +122,8 @@ impl Stage for WavesSimulate {
         let streams = self.seed.streams(Self::KIND);
         let frames = simulate(&self.parameters(), &streams, cx.resume(), &progress, &paused)
             .map_err(|error| failure(&error))?;
-        cx.save(&Movie {
-            frames: frames.frames,
-            height: frames.height,
-            width: frames.width,
-            rate: self.output_rate,
-            data: frames.data,
-        })
+        let pitch = Some(self.spacing());
+        cx.save(&film::to_movie(frames, Calibration { rate: self.output_rate, pitch }))
     }
 }
 
@@ -181,6 +183,7 @@ mod tests {
         let fast = "model = { lansdell = { dt = 0.005 } }\n";
         let first = run(fast);
         assert_eq!((first.frames, first.height, first.width), (20, 8, 8));
+        assert_eq!(first.pitch, Some(2.0 / 7.0));
         assert_eq!(first, run(fast));
         assert_ne!(first, run(&format!("{fast}seed = 1")));
         // At rest near -70 mV, and never beyond the reversal potentials.

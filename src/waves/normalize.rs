@@ -7,13 +7,13 @@ use super::Frames;
 /// The preprocessing of Ligeralde et al. 2023 (code). A pixel that never changes carries nothing and becomes the
 /// value of a mean; a movie in which no pixel changes becomes 0. Sums are in f64, in a fixed order.
 pub fn standardize_and_scale(movie: &mut Frames) {
-    let (area, frames) = (movie.area(), movie.frames.max(1) as f64);
-    let mut means = vec![0.0; area];
-    for frame in movie.data.chunks_exact(area) {
+    let (size, frames) = (movie.size(), movie.frames.max(1) as f64);
+    let mut means = vec![0.0; size];
+    for frame in movie.data.chunks_exact(size) {
         means.iter_mut().zip(frame).for_each(|(mean, value)| *mean += f64::from(*value) / frames);
     }
-    let mut deviations = vec![0.0; area];
-    for frame in movie.data.chunks_exact(area) {
+    let mut deviations = vec![0.0; size];
+    for frame in movie.data.chunks_exact(size) {
         for ((sum, value), mean) in deviations.iter_mut().zip(frame).zip(&means) {
             *sum += (f64::from(*value) - mean).powi(2) / frames;
         }
@@ -29,7 +29,7 @@ pub fn standardize_and_scale(movie: &mut Frames) {
         .collect();
     let standard = |value: f32, pixel: usize| (f64::from(value) - means[pixel]) * scales[pixel];
     let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for frame in movie.data.chunks_exact(area) {
+    for frame in movie.data.chunks_exact(size) {
         for (pixel, value) in frame.iter().enumerate() {
             let value = standard(*value, pixel);
             least = least.min(value);
@@ -38,7 +38,7 @@ pub fn standardize_and_scale(movie: &mut Frames) {
     }
     let range = if most > least { most - least } else { 1.0 };
     let base = if most > least { least } else { 0.0 };
-    for frame in movie.data.chunks_exact_mut(area) {
+    for frame in movie.data.chunks_exact_mut(size) {
         for (pixel, value) in frame.iter_mut().enumerate() {
             *value = ((standard(*value, pixel) - base) / range) as f32;
         }

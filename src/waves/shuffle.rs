@@ -10,10 +10,10 @@ use crate::rng::Streams;
 pub fn in_time(movie: &mut Frames, places: &[usize], streams: &Streams) {
     let order = streams.stream("time").permutation(places.len());
     let source = movie.data.clone();
-    let area = movie.area();
+    let size = movie.size();
     for (place, from) in places.iter().zip(order) {
-        let frame = &mut movie.data[place * area..][..area];
-        frame.copy_from_slice(&source[places[from] * area..][..area]);
+        let frame = &mut movie.data[place * size..][..size];
+        frame.copy_from_slice(&source[places[from] * size..][..size]);
     }
 }
 

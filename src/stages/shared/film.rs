@@ -7,14 +7,33 @@ use crate::artifacts::movie::Movie;
 use crate::engine::failure::Failure;
 use crate::waves::Frames;
 
-/// Takes the frames of a movie, and its rate in frames a second.
-pub fn from_movie(movie: Movie) -> Result<(Frames, f64), Failure> {
-    let Movie { frames, height, width, rate, data } = movie;
-    let frames = Frames::new(frames, height, width, data).map_err(|error| {
+/// How frames and pixels of a movie relate to time and length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// Frames a second.
+    pub rate: f64,
+    /// Distance between neighboring pixels in mm, if it is known.
+    pub pitch: Option<f64>,
+}
+
+/// Takes the frames of a movie.
+pub fn from_movie(movie: Movie) -> Result<(Frames, Calibration), Failure> {
+    let Movie { frames, channels, height, width, rate, pitch, data } = movie;
+    let frames = Frames::with_channels(frames, channels, height, width, data);
+    let frames = frames.map_err(|error| {
         Failure::data(format!("the movie is damaged: {error}"))
             .hint("a movie holds at least one pixel a frame")
     })?;
-    Ok((frames, rate))
+    Ok((frames, Calibration { rate, pitch }))
+}
+
+/// Takes the frames of a movie of one channel; fails if it has more.
+pub fn from_gray(movie: Movie) -> Result<(Frames, Calibration), Failure> {
+    if movie.channels != 1 {
+        let found = format!("the movie has {} channels, and one is asked for", movie.channels);
+        return Err(Failure::data(found).hint("give the movie before its channels were repeated"));
+    }
+    from_movie(movie)
 }
 
 /// Takes the ranges of a movie's events; fails unless they lie within the movie, in order and apart.
@@ -35,9 +54,10 @@ pub fn ranges(events: &Events, frames: usize) -> Result<Vec<Range<usize>>, Failu
 }
 
 /// Makes a movie of frames.
-pub fn to_movie(frames: Frames, rate: f64) -> Movie {
-    let Frames { frames, height, width, data } = frames;
-    Movie { frames, height, width, rate, data }
+pub fn to_movie(frames: Frames, calibration: Calibration) -> Movie {
+    let Frames { frames, channels, height, width, data } = frames;
+    let Calibration { rate, pitch } = calibration;
+    Movie { frames, channels, height, width, rate, pitch, data }
 }
 
 #[cfg(test)]
@@ -57,9 +77,17 @@ mod tests {
 
     #[test]
     fn a_movie_that_does_not_fill_its_shape_is_a_failure_of_the_data() {
-        let movie = Movie { frames: 2, height: 1, width: 2, rate: 1.0, data: vec![0.0; 3] };
+        let movie = Movie {
+            frames: 2,
+            channels: 1,
+            height: 1,
+            width: 2,
+            rate: 1.0,
+            pitch: None,
+            data: vec![0.0; 3],
+        };
         let failure = from_movie(movie).unwrap_err();
         assert_eq!(failure.kind, crate::engine::failure::FailureKind::Data);
-        assert!(failure.message.contains("3 pixels cannot be 2 frames"), "{failure}");
+        assert!(failure.message.contains("3 values cannot be 2 frames"), "{failure}");
     }
 }
