@@ -20,11 +20,11 @@ use candle_nn::loss::cross_entropy;
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 use wavecrest::nn::contrastive::BatchLoss;
+use wavecrest::nn::encoder::{EncoderConfig, EncoderNetwork, Stem};
 use wavecrest::nn::network::Network;
 use wavecrest::nn::optimizer::{Optimizer, OptimizerConfig};
 use wavecrest::nn::passes::Passes;
 use wavecrest::nn::projector::projector;
-use wavecrest::nn::resnet::{ResNet, ResNetConfig, Stem};
 use wavecrest::rng::Streams;
 
 /// A step to time.
@@ -197,8 +197,8 @@ fn ours(case: &Case, steps: usize) -> Measured {
         let Case { stem, batch, channels, size, .. } = *case;
         let (device, streams) = (Device::Cpu, Streams::new(1, "bench"));
         let net = stem.map(|stem| {
-            let config = ResNetConfig { stem, channels, ..ResNetConfig::default() };
-            ResNet::new(config, &streams, &device, DType::F32).expect("a network")
+            let config = EncoderConfig { stem, channels, ..EncoderConfig::default() };
+            EncoderNetwork::new(config, &streams, &device, DType::F32).expect("a network")
         });
         let widths = if net.is_some() { vec![10] } else { vec![8192; 3] };
         let head = projector(512, &widths, &streams, &device, DType::F32).expect("a head");

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::composed::tracked;
 use super::device::{capability, first_gpu};
+use super::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem};
 use super::mmcr::Mmcr;
 use super::network::{Layer, Network};
 use super::noncontrastive::{BarlowTwins, Vicreg};
@@ -15,7 +16,6 @@ use super::objective::{Objective, Temperature, WaveContrast};
 use super::passes::Passes;
 use super::precision::Precision;
 use super::projector::projector;
-use super::resnet::{Architecture, ResNet, ResNetConfig, Stem};
 use super::sampler::{Batch, Order, Sampler, SamplerConfig};
 use crate::rng::Streams;
 
@@ -91,8 +91,8 @@ fn step_in(
     let streams = Streams::new(3, "test");
     let architecture = Architecture::ResNet9;
     let config =
-        ResNetConfig { architecture, stem, width: 16, channels: 3, ..ResNetConfig::default() };
-    let encoder = ResNet::new(config, &streams, device, dtype).unwrap();
+        EncoderConfig { architecture, stem, width: 16, channels: 3, ..EncoderConfig::default() };
+    let encoder = EncoderNetwork::new(config, &streams, device, dtype).unwrap();
     let head = projector(encoder.features(), &[32, 16], &streams, device, dtype).unwrap();
     let networks = [&encoder.network, &head];
     let mut pixels = vec![0.0; SHAPE.iter().product()];
@@ -199,7 +199,9 @@ fn rounded_products_change_a_loss_by_their_rounding() {
     if capability(&gpu) < Some((8, 0)) {
         return;
     }
-    for (precision, tolerance) in [(Precision::Tf32, 1e-2), (Precision::Bf16, 5e-2)] {
+    for (precision, tolerance) in
+        [(Precision::Tf32, 1e-2), (Precision::F16, 1e-2), (Precision::Bf16, 5e-2)]
+    {
         let run = |precision: Precision| {
             let objective = Objective::NtXent(Temperature::default());
             step_in(precision, &gpu, DType::F32, Stem::Cifar, objective)

@@ -34,7 +34,7 @@ pub(super) fn visit(
     f: &mut dyn FnMut(usize, Tensor) -> Result<()>,
 ) -> Result<()> {
     let mut activations = vec![x.clone()];
-    for layer in &network.layers {
+    for layer in network.layers_to(wanted) {
         let next = match layer {
             Layer::Unit(unit) => {
                 let residual = unit.residual.map(|at| &activations[at]);

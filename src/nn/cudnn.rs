@@ -23,9 +23,9 @@ use candle_core::{
     CpuStorage, CudaDevice, CudaStorage, CustomOp2, DType, Error, Layout, Result, Shape, Tensor,
     WithDType, bail,
 };
-use half::bf16;
+use half::{bf16, f16};
 
-/// Convolves n×h×w×c with a weight of torchvision's layout, m×c×k×k, on a GPU, in `f32`, `f64` or `bf16`.
+/// Convolves n×h×w×c with a weight of torchvision's layout, m×c×k×k, on a GPU, in `f32`, `f64`, `bf16` or `f16`.
 ///
 /// The result is n×h'×w'×m with h' = (h + 2·padding − k) / stride + 1, rounded down. Gradients flow to both.
 pub(super) fn convolution(
@@ -94,7 +94,8 @@ impl CustomOp2 for Convolution {
             DType::F32 => self.run::<f32>(first, second),
             DType::F64 => self.run::<f64>(first, second),
             DType::BF16 => self.run::<bf16>(first, second),
-            other => bail!("expected f32, f64 or bf16, found {other:?}"),
+            DType::F16 => self.run::<f16>(first, second),
+            other => bail!("expected f32, f64, bf16 or f16, found {other:?}"),
         }
     }
 
@@ -139,6 +140,14 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    type Sum = f32;
+
+    fn math() -> cudnnMathType_t {
+        cudnnMathType_t::CUDNN_TENSOR_OP_MATH
+    }
+}
+
+impl Element for f16 {
     type Sum = f32;
 
     fn math() -> cudnnMathType_t {

@@ -29,6 +29,8 @@ pub enum NnError {
     WrongLength { what: &'static str, expected: usize, found: usize },
     #[error("images of {found} channels do not fit a network of {expected}")]
     WrongChannels { expected: usize, found: usize },
+    #[error("a perceptron for images of {expected}×{expected} pixels cannot see {height}×{width}")]
+    WrongSize { expected: usize, height: usize, width: usize },
     #[error("event {event} spans frames {start}..{end}, but the movie has {frames}")]
     EventOutOfRange { event: usize, start: usize, end: usize, frames: usize },
     #[error("contrastive pre-training needs at least 2 events, found {found}")]
@@ -45,8 +47,10 @@ pub enum NnError {
     NotFiniteInput { what: &'static str },
     #[error(transparent)]
     OutOfMemory(Box<OutOfMemory>),
-    #[error("precision {precision} needs a GPU of compute capability 8.0 or later, found {device}")]
-    UnsupportedPrecision { precision: &'static str, device: String },
+    #[error(
+        "precision {precision} needs a GPU of compute capability {least}.0 or later, found {device}"
+    )]
+    UnsupportedPrecision { precision: &'static str, least: i32, device: String },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]

@@ -1,14 +1,14 @@
-//! What a network makes of images: pooled features and activations of its layers.
+//! What an encoder makes of images: features and activations of its layers.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use candle_core::DType;
 
+use super::encoder::EncoderNetwork;
 use super::error::NnError;
 use super::images::Images;
 use super::layers::Mode;
-use super::resnet::ResNet;
 use crate::rng::Streams;
 
 /// A row for each image, row-major.
@@ -22,16 +22,17 @@ pub struct Features {
 /// Images of one forward pass. The result of an image does not depend on it but in the last bits.
 const BATCH: usize = 256;
 
-/// Reads activations of all images, in evaluation mode, at some of [`super::resnet::TAPS`].
+/// Reads activations of all images, in evaluation mode, at some of [`super::encoder::TAPS`].
 ///
 /// Maps are flattened in the order channel, row, column. Gray images are repeated in each of the network's
 /// channels. The observer is told how many images are done, and ends the reading with [`NnError::Cancelled`].
 pub fn extract(
-    net: &ResNet,
+    net: &EncoderNetwork,
     images: Images,
     taps: &[&str],
     observe: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<BTreeMap<String, Features>, NnError> {
+    net.check_size(images.size())?;
     let indices: Vec<usize> = (0..images.count()).collect();
     let mut features: BTreeMap<String, Features> = BTreeMap::new();
     for batch in indices.chunks(BATCH) {
@@ -62,11 +63,12 @@ pub fn extract(
 /// the mean over all batches of their means and unbiased variances, weighted by their images. Fails for fewer than two images.
 /// The observer is as in [`extract`].
 pub fn adapt(
-    net: &ResNet,
+    net: &EncoderNetwork,
     images: Images,
     streams: &Streams,
     observe: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(), NnError> {
+    net.check_size(images.size())?;
     let count = images.count();
     if count < 2 {
         let (name, value) = ("number of images to adapt to", count.to_string());
@@ -79,7 +81,8 @@ pub fn adapt(
         let batch = &order[i * count / batches..seen];
         let x = images.batch(batch, net.config.channels, net.network.parameters.device())?;
         let mode = Mode::Adapt { batch: batch.len(), seen };
-        net.forward(&x.to_dtype(net.network.parameters.dtype())?, mode)?;
+        // Where a projector was kept, its statistics too.
+        net.network.forward(&x.to_dtype(net.network.parameters.dtype())?, mode)?;
         if observe(seen).is_break() {
             return Err(NnError::Cancelled);
         }
@@ -91,15 +94,15 @@ pub fn adapt(
 mod tests {
     use candle_core::{Device, Tensor};
 
+    use super::super::encoder::EncoderConfig;
     use super::super::layers::tests::check_close;
-    use super::super::resnet::ResNetConfig;
     use super::*;
 
     #[test]
     fn each_image_has_its_row() {
         let streams = Streams::new(1, "test");
-        let config = ResNetConfig { width: 2, channels: 3, ..Default::default() };
-        let net = ResNet::new(config, &streams, &Device::Cpu, DType::F32).unwrap();
+        let config = EncoderConfig { width: 2, channels: 3, ..Default::default() };
+        let net = EncoderNetwork::new(config, &streams, &Device::Cpu, DType::F32).unwrap();
         let (n, size) = (BATCH + 3, 8);
         let mut noise = streams.stream("pixels");
         let pixels: Vec<f32> = (0..n * size * size).map(|_| noise.uniform() as f32).collect();
@@ -132,8 +135,8 @@ mod tests {
     #[test]
     fn an_adapted_network_evaluates_as_it_trains() {
         let streams = Streams::new(1, "test");
-        let config = ResNetConfig { width: 4, channels: 1, ..Default::default() };
-        let net = ResNet::new(config, &streams, &Device::Cpu, DType::F64).unwrap();
+        let config = EncoderConfig { width: 4, channels: 1, ..Default::default() };
+        let net = EncoderNetwork::new(config, &streams, &Device::Cpu, DType::F64).unwrap();
         let (n, size) = (BATCH, 16);
         let mut noise = streams.stream("pixels");
         let pixels: Vec<f32> = (0..n * size * size).map(|_| noise.uniform() as f32).collect();

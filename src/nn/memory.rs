@@ -195,10 +195,10 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoder::{EncoderConfig, EncoderNetwork, Stem};
     use super::super::network::{After, Shape};
     use super::super::params::Init;
     use super::super::projector::projector;
-    use super::super::resnet::{ResNet, ResNetConfig, Stem};
     use super::*;
     use crate::rng::Streams;
 
@@ -233,9 +233,9 @@ mod tests {
         assert_eq!(expected.total(), activations + 4 * weights);
     }
 
-    fn resnet(stem: Stem) -> ResNet {
-        let config = ResNetConfig { width: 4, channels: 1, stem, ..ResNetConfig::default() };
-        ResNet::new(config, &streams(), &Device::Cpu, DType::F32).unwrap()
+    fn resnet(stem: Stem) -> EncoderNetwork {
+        let config = EncoderConfig { width: 4, channels: 1, stem, ..EncoderConfig::default() };
+        EncoderNetwork::new(config, &streams(), &Device::Cpu, DType::F32).unwrap()
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! in an order fixed by the shapes, so a result does not depend on the number of threads. The module knows no
 //! files and no stages.
 
-pub mod resnet;
+pub mod encoder;
+mod mlp;
+mod resnet;
 
 pub mod layers;
 pub mod network;
@@ -15,6 +17,7 @@ pub mod composed;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 pub mod kernels;
+pub mod loss_scale;
 pub mod passes;
 pub mod precision;
 pub mod tape;

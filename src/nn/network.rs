@@ -55,6 +55,13 @@ pub(super) struct Unit {
     pub relu: bool,
 }
 
+impl Unit {
+    /// Tells whether it meets a whole image at once: other convolutions of ours are padded or of one pixel.
+    fn is_whole(&self) -> bool {
+        self.padding == 0 && self.weight.var.dims().get(2).is_some_and(|kernel| *kernel > 1)
+    }
+}
+
 /// A trained parameter.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -79,17 +86,38 @@ pub struct Shape {
     /// None for a matrix product, whose weight is m×c.
     pub kernel: Option<usize>,
     pub stride: usize,
+    pub padding: usize,
 }
 
 impl Shape {
     /// A square convolution, padded so that stride 1 keeps the size.
     pub fn convolution(channels: usize, filters: usize, kernel: usize, stride: usize) -> Self {
-        Self { channels, filters, kernel: Some(kernel), stride }
+        Self { channels, filters, kernel: Some(kernel), stride, padding: kernel / 2 }
+    }
+
+    /// A convolution that meets a square image once, as a whole: one pixel comes of it.
+    pub fn whole(channels: usize, filters: usize, side: usize) -> Self {
+        Self { channels, filters, kernel: Some(side), stride: 1, padding: 0 }
     }
 
     /// A matrix product on features.
     pub fn linear(inputs: usize, outputs: usize) -> Self {
-        Self { channels: inputs, filters: outputs, kernel: None, stride: 1 }
+        Self { channels: inputs, filters: outputs, kernel: None, stride: 1, padding: 0 }
+    }
+
+    /// Counts the pixels of a kernel.
+    fn area(self) -> usize {
+        self.kernel.map_or(1, |k| k * k)
+    }
+
+    /// Counts the numbers that a result is a sum over (fan-in).
+    pub fn inputs(self) -> usize {
+        self.channels * self.area()
+    }
+
+    /// Yields He's initialization for the variance of the gradients: normal of variance 2 / (k²·outputs).
+    pub fn kaiming(self) -> Init {
+        Init::Normal { deviation: (2.0 / (self.filters * self.area()) as f64).sqrt() }
     }
 }
 
@@ -118,12 +146,11 @@ impl Network {
         init: Init,
         after: After,
     ) -> std::result::Result<usize, NnError> {
-        let Shape { channels, filters, kernel, stride } = shape;
+        let Shape { channels, filters, kernel, stride, padding } = shape;
         let dims = kernel.map_or(vec![filters, channels], |k| vec![filters, channels, k, k]);
         let weight = self.named(&format!("{path}.weight"), &dims, init)?;
         let norm = after.norm.map(|path| self.norm(path, filters)).transpose()?;
         let After { residual, relu, .. } = after;
-        let padding = kernel.unwrap_or(1) / 2;
         self.layers.push(Layer::Unit(Unit {
             input,
             weight,
@@ -151,6 +178,11 @@ impl Network {
     /// Names an activation, so that it can be read.
     pub fn tap(&mut self, name: &str, activation: usize) {
         self.taps.push((name.to_owned(), activation));
+    }
+
+    /// The layers that the last of some activations needs.
+    pub(super) fn layers_to(&self, wanted: &[usize]) -> &[Layer] {
+        &self.layers[..wanted.iter().copied().max().unwrap_or(0)]
     }
 
     fn named(
@@ -181,12 +213,26 @@ impl Network {
         self.taps.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Yields the number of a named activation.
+    pub fn tapped(&self, name: &str) -> std::result::Result<usize, NnError> {
+        let found = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, at)| *at);
+        found.ok_or_else(|| {
+            let known = self.taps().map(str::to_owned).collect();
+            NnError::UnknownTap { name: name.to_owned(), known }
+        })
+    }
+
     /// Runs the network on n×h×w×c, or features n×c, without tracking a gradient; yields the last activation.
     ///
     /// A result of one pixel comes as n×c. In training and adaptation running statistics move.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_to(self.layers.len(), x, mode)
+    }
+
+    /// Does the same as far as some activation, which it yields.
+    pub fn forward_to(&self, activation: usize, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut last = None;
-        self.visit(x, mode, &[self.layers.len()], &mut |_, tensor| {
+        self.visit(x, mode, &[activation], &mut |_, tensor| {
             last = Some(tensor);
             Ok(())
         })?;
@@ -202,12 +248,8 @@ impl Network {
         x: &Tensor,
         names: &[&str],
     ) -> std::result::Result<BTreeMap<String, Tensor>, NnError> {
-        let known = || self.taps().map(str::to_owned).collect();
-        let place = |name: &&str| {
-            let found = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, at)| *at);
-            found.ok_or_else(|| NnError::UnknownTap { name: (*name).to_owned(), known: known() })
-        };
-        let wanted = names.iter().map(place).collect::<std::result::Result<Vec<_>, _>>()?;
+        let wanted: Vec<usize> =
+            names.iter().map(|name| self.tapped(name)).collect::<std::result::Result<_, _>>()?;
         let mut read = BTreeMap::new();
         self.visit(x, Mode::Evaluate, &wanted, &mut |at, tensor| {
             let tensor = if self.is_flat(at) {
@@ -224,16 +266,17 @@ impl Network {
             .collect())
     }
 
-    /// Tells whether an activation has one pixel whatever the input's size.
+    /// Tells whether an activation has one pixel, whatever sizes of images the network may see.
     fn is_flat(&self, activation: usize) -> bool {
         match activation.checked_sub(1).map(|layer| &self.layers[layer]) {
             None | Some(Layer::MaxPool { .. }) => false,
             Some(Layer::AveragePool { .. }) => true,
-            Some(Layer::Unit(unit)) => unit.weight.var.rank() == 2,
+            // Without padding it meets the whole image.
+            Some(Layer::Unit(unit)) => unit.weight.var.rank() == 2 || unit.is_whole(),
         }
     }
 
-    /// Runs the network and calls `f` with the activations `wanted`, n×h×w×c, as they appear.
+    /// Runs the network as far as it must and calls `f` with the activations `wanted`, n×h×w×c, as they appear.
     fn visit(
         &self,
         x: &Tensor,

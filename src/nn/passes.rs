@@ -1,10 +1,11 @@
 //! A step's forward and backward passes through networks that feed each other.
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 
 use super::composed::tracked_in;
 use super::contrastive::BatchLoss;
 use super::error::NnError;
+use super::loss_scale::LossScale;
 use super::network::Network;
 use super::optimizer::gradients::collect;
 use super::precision::Precision;
@@ -16,6 +17,8 @@ pub struct Passes {
     tapes: Vec<Tape<f32>>,
     gradients: Gradients,
     precision: Precision,
+    /// Of the loss, in 16-bit floats.
+    pub(super) scale: LossScale,
 }
 
 /// What a pass came to.
@@ -49,9 +52,17 @@ impl Passes {
                 y = tracked_in(network, &y, self.precision)?;
             }
             let loss = loss(&y)?;
-            let gradients = loss.loss.backward()?;
-            let weights = networks.iter().flat_map(|network| network.parameters.weights());
-            self.gradients = collect(&gradients, weights);
+            let of = |loss: &Tensor| {
+                let weights = networks.iter().flat_map(|network| network.parameters.weights());
+                Ok(collect(&loss.backward()?, weights))
+            };
+            // A loss that is not finite is told by who asked for the step.
+            let finite = loss.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite();
+            self.gradients = if self.precision == Precision::F16 && finite {
+                self.scale.differentiate(&loss.loss, &of)?
+            } else {
+                of(&loss.loss)?
+            };
             return Ok(Passed { y: y.detach(), loss });
         }
         self.tapes.resize_with(networks.len(), Tape::default);

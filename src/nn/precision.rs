@@ -21,6 +21,9 @@ pub enum Precision {
     Tf32,
     /// 8 significant bits and the range of `f32`; GPUs of compute capability 8.0 and later can.
     Bf16,
+    /// 11 significant bits up to 65504, with a [factor on the loss](super::loss_scale) that keeps gradients from
+    /// vanishing; GPUs of compute capability 7.0 (Volta) and later can.
+    F16,
 }
 
 impl Precision {
@@ -30,6 +33,7 @@ impl Precision {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         }
     }
 
@@ -37,10 +41,15 @@ impl Precision {
     ///
     /// Candle's switch for it is the process's: trainings of different precision take a process each, as stages do.
     pub fn hold_on(self, device: &Device) -> std::result::Result<Held, NnError> {
-        let can = self == Self::F32 || device::capability(device) >= Some((8, 0));
-        if !can {
+        let least = match self {
+            Self::F32 => None,
+            Self::F16 => Some((7, 0)),
+            Self::Tf32 | Self::Bf16 => Some((8, 0)),
+        };
+        if device::capability(device) < least {
+            let (precision, (least, _)) = (self.name(), least.unwrap_or_default());
             let device = device::name(device).unwrap_or_else(|| "the CPU".to_owned());
-            return Err(NnError::UnsupportedPrecision { precision: self.name(), device });
+            return Err(NnError::UnsupportedPrecision { precision, least, device });
         }
         let before = gemm_reduced_precision_f32();
         set_gemm_reduced_precision_f32(self == Self::Tf32);
@@ -52,6 +61,7 @@ impl Precision {
         match self {
             Self::F32 | Self::Tf32 => Ok(factor.clone()),
             Self::Bf16 => factor.to_dtype(DType::BF16),
+            Self::F16 => factor.to_dtype(DType::F16),
         }
     }
 }
@@ -76,15 +86,17 @@ mod tests {
     #[test]
     fn a_device_does_what_was_asked_for_or_says_so() {
         drop(Precision::F32.hold_on(&Device::Cpu).unwrap());
-        for precision in [Precision::Tf32, Precision::Bf16] {
+        for (precision, least) in [(Precision::Tf32, 8), (Precision::Bf16, 8), (Precision::F16, 7)]
+        {
             let error = precision.hold_on(&Device::Cpu).unwrap_err().to_string();
-            let expected = "needs a GPU of compute capability 8.0 or later, found the CPU";
-            assert_eq!(error, format!("precision {} {expected}", precision.name()));
+            let expected = "or later, found the CPU";
+            let needs = format!("needs a GPU of compute capability {least}.0 {expected}");
+            assert_eq!(error, format!("precision {} {needs}", precision.name()));
         }
     }
 
     #[test]
-    fn bf16_keeps_eight_bits() {
+    fn bf16_keeps_eight_bits_and_f16_eleven() {
         let x =
             Tensor::new(&[1.0f32 + 1.0 / 128.0, 1.0 + 1.0 / 1024.0, 3e38], &Device::Cpu).unwrap();
         let rounded = |precision: Precision| -> Vec<f32> {
@@ -94,5 +106,7 @@ mod tests {
         assert_eq!(rounded(Precision::Tf32), exact);
         assert_eq!(rounded(Precision::Bf16)[..2], [exact[0], 1.0]);
         assert!(rounded(Precision::Bf16)[2].is_finite());
+        assert_eq!(rounded(Precision::F16)[..2], exact[..2]);
+        assert!(rounded(Precision::F16)[2].is_infinite());
     }
 }

@@ -19,12 +19,23 @@ pub fn projector(
     device: &Device,
     dtype: DType,
 ) -> Result<Network, NnError> {
+    let mut network = Network::new(streams, device, dtype);
+    append(&mut network, 0, features, widths)?;
+    Ok(network)
+}
+
+/// Adds the layers of a [`projector`] behind an activation of `features` units.
+pub(super) fn append(
+    network: &mut Network,
+    activation: usize,
+    features: usize,
+    widths: &[usize],
+) -> Result<(), NnError> {
     if widths.is_empty() || widths.contains(&0) {
         let (name, value) = ("projector", format!("{widths:?}"));
         return Err(NnError::InvalidValue { name, condition: "a list of widths above 0", value });
     }
-    let mut network = Network::new(streams, device, dtype);
-    let (mut at, mut inputs) = (0, features);
+    let (mut at, mut inputs) = (activation, features);
     for (i, &width) in widths.iter().enumerate() {
         let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
         let norm = format!("projector.{}", 3 * i + 1);
@@ -35,7 +46,7 @@ pub fn projector(
         network.tap(&format!("projector.{}", if hidden { 3 * i + 2 } else { 3 * i }), at);
         inputs = width;
     }
-    Ok(network)
+    Ok(())
 }
 
 #[cfg(test)]

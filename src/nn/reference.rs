@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::composed::tracked;
 use super::contrastive::{BatchLoss, Origins};
+use super::encoder::{EncoderConfig, EncoderNetwork, Stem};
 use super::error::NnError;
 use super::kernels::simd::Element;
 use super::kernels::winograd::Winograd;
@@ -22,7 +23,6 @@ use super::optimizer::sgd::Sgd;
 use super::optimizer::{Algorithm, Optimizer, OptimizerConfig};
 use super::passes::Passes;
 use super::projector::projector;
-use super::resnet::{ResNet, ResNetConfig, Stem};
 use super::tape::{Gradients, Tape};
 use crate::rng::Streams;
 
@@ -124,7 +124,7 @@ fn check_digest(name: &str, found: &Tensor, expected: &Digest, tolerance: f64) {
 
 /// An encoder and a projector whose parameters come from the formula.
 struct Whole {
-    encoder: ResNet,
+    encoder: EncoderNetwork,
     projector: Network,
     x: Tensor,
 }
@@ -132,9 +132,9 @@ struct Whole {
 impl Whole {
     fn new(shape: Shape, dtype: DType) -> Self {
         let Shape { stem, width, channels, image: [h, w] } = shape;
-        let config = ResNetConfig { stem, width, channels, ..ResNetConfig::default() };
+        let config = EncoderConfig { stem, width, channels, ..EncoderConfig::default() };
         let streams = Streams::new(0, "blank");
-        let encoder = ResNet::new(config, &streams, &Device::Cpu, dtype).unwrap();
+        let encoder = EncoderNetwork::new(config, &streams, &Device::Cpu, dtype).unwrap();
         let projector = projector(8 * width, &[32, 16], &streams, &Device::Cpu, dtype).unwrap();
         for network in [&encoder.network, &projector] {
             let named = network.parameters.to_tensors().unwrap().into_iter();

@@ -1,205 +1,39 @@
 //! Residual networks (He et al. 2016) in torchvision's layout, of any width, without the classifier.
 
-use std::collections::BTreeMap;
 use std::result;
 
-use candle_core::{DType, Device, Result, Tensor};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::encoder::{Architecture, EncoderConfig, Stem};
 use super::error::NnError;
-use super::layers::Mode;
 use super::network::{After, Network, Shape};
-use super::params::Init;
-use crate::rng::Streams;
 
-/// The shape of a residual network and how its stem starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResNetConfig {
-    /// How deep the network is, and of which blocks.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub architecture: Architecture,
-    /// How the network begins.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub stem: Stem,
-    /// Channels of the first stage; the later ones have 2, 4 and 8 times as many. 64 is the standard network.
-    pub width: usize,
-    /// Channels of an image: 1 or 3, or any other number.
-    pub channels: usize,
-    /// How the first convolution starts.
-    pub stem_init: StemInit,
-}
-
-/// Tells whether a parameter is left out of what is written, so that it leaves older results as they are.
-pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// How deep a network is: how many blocks its four stages have, and of which kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// One basic block a stage: nine convolutions, the classifier not counted.
-    ResNet9,
-    /// Two basic blocks a stage.
-    #[default]
-    ResNet18,
-    /// 3, 4, 6 and 3 basic blocks.
-    ResNet34,
-    /// 3, 4, 6 and 3 bottlenecks, which end in four times the channels; stride in the 3×3 convolution, as in torchvision.
-    ResNet50,
-}
-
-impl Architecture {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::ResNet9, Self::ResNet18, Self::ResNet34, Self::ResNet50];
-
-    /// Blocks of each stage.
-    fn blocks(self) -> [usize; 4] {
-        match self {
-            Self::ResNet9 => [1; 4],
-            Self::ResNet18 => [2; 4],
-            Self::ResNet34 | Self::ResNet50 => [3, 4, 6, 3],
+/// Adds the layers of a residual network and the average of its last map, which is tapped as `pooled`.
+pub(super) fn build(network: &mut Network, config: EncoderConfig) -> result::Result<(), NnError> {
+    let mut at = stem(network, config)?;
+    let mut channels = config.width;
+    for (stage, &blocks) in config.architecture.blocks().iter().enumerate() {
+        for block in 0..blocks {
+            let path = format!("layer{}.{block}", stage + 1);
+            // The first block of each stage but the first halves the map and doubles the channels.
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let place = Place { path: &path, channels, filters: config.width << stage, stride };
+            at = if config.architecture == Architecture::ResNet50 {
+                bottleneck(network, at, place)?
+            } else {
+                basic(network, at, place)?
+            };
+            channels = (config.width << stage) * config.architecture.expansion();
+            network.tap(&path, at);
         }
     }
-
-    /// How many times the stage's channels a block ends in.
-    fn expansion(self) -> usize {
-        if self == Self::ResNet50 { 4 } else { 1 }
-    }
+    let pooled = network.average_pool(at);
+    network.tap("pooled", pooled);
+    Ok(())
 }
 
-/// How a network begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// A 7×7 convolution of stride 2 and a 3×3 max pool of stride 2: a quarter of the image's size, as in torchvision.
-    #[default]
-    ImageNet,
-    /// A 3×3 convolution of stride 1: the image's size, for small images (Chen et al. 2020, appendix B.9).
-    Cifar,
-}
-
-/// How the first convolution starts; all others are normal of variance 2 / (k²·outputs) (He et al. 2015).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StemInit {
-    /// Like the others, as in torchvision.
-    Kaiming,
-    /// Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
-    Conv2dDefault,
-}
-
-impl Default for ResNetConfig {
-    fn default() -> Self {
-        let (architecture, stem) = (Architecture::default(), Stem::default());
-        Self { architecture, stem, width: 64, channels: 3, stem_init: StemInit::Kaiming }
-    }
-}
-
-impl ResNetConfig {
-    /// Counts the pooled features: 8 times the width, or 32 times with bottlenecks.
-    pub fn features(&self) -> usize {
-        8 * self.width * self.architecture.expansion()
-    }
-}
-
-/// The places of a ResNet-18 whose activations can be read, from the image to the features.
-pub const TAPS: [&str; 11] = [
-    "input", "stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1",
-    "layer4.0", "layer4.1", "pooled",
-];
-
-/// Tells whether some network has a place of this name.
-pub fn is_tap(name: &str) -> bool {
-    let block = |stage: usize| (0..6).map(move |block| format!("layer{}.{block}", stage + 1));
-    let blocks = |stage: usize| block(stage).take(Architecture::ResNet50.blocks()[stage]);
-    TAPS.contains(&name) || (0..4).flat_map(blocks).any(|known| known == name)
-}
-
-/// The names that [`is_tap`] knows, in words.
-pub const TAP_NAMES: &str = "input, stem, layerS.B (stage S from 1 to 4, block B from 0: up to layer4.1 in a ResNet-18), pooled";
-
-/// A network that maps images, n×h×w×c, to pooled features, n×[`ResNetConfig::features`].
-#[derive(Debug)]
-pub struct ResNet {
-    pub config: ResNetConfig,
-    pub network: Network,
-}
-
-impl ResNet {
-    /// Draws a new network from the streams `init/PATH`.
-    pub fn new(
-        config: ResNetConfig,
-        streams: &Streams,
-        device: &Device,
-        dtype: DType,
-    ) -> result::Result<Self, NnError> {
-        for (name, value) in [("width", config.width), ("channels", config.channels)] {
-            if value == 0 {
-                let value = value.to_string();
-                return Err(NnError::InvalidValue { name, condition: "at least 1", value });
-            }
-        }
-        let mut network = Network::new(streams, device, dtype);
-        let mut at = stem(&mut network, config)?;
-        let mut channels = config.width;
-        for (stage, &blocks) in config.architecture.blocks().iter().enumerate() {
-            for block in 0..blocks {
-                let path = format!("layer{}.{block}", stage + 1);
-                // The first block of each stage but the first halves the map and doubles the channels.
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let place = Place { path: &path, channels, filters: config.width << stage, stride };
-                at = if config.architecture == Architecture::ResNet50 {
-                    bottleneck(&mut network, at, place)?
-                } else {
-                    basic(&mut network, at, place)?
-                };
-                channels = (config.width << stage) * config.architecture.expansion();
-                network.tap(&path, at);
-            }
-        }
-        at = network.average_pool(at);
-        network.tap("pooled", at);
-        Ok(Self { config, network })
-    }
-
-    /// Counts the pooled features.
-    pub fn features(&self) -> usize {
-        self.config.features()
-    }
-
-    /// Maps images n×h×w×c, values in [0, 1], to features. No gradient is tracked.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.network.forward(x, mode)
-    }
-
-    /// Reads activations, in evaluation mode, at some of the network's taps: maps as n×c×h×w, `pooled` as n×features.
-    pub fn forward_taps(
-        &self,
-        x: &Tensor,
-        names: &[&str],
-    ) -> result::Result<BTreeMap<String, Tensor>, NnError> {
-        self.network.forward_taps(x, names)
-    }
-}
-
-/// Yields He's initialization for the variance of the gradients (fan-out).
-fn kaiming(shape: Shape) -> Init {
-    let area = shape.kernel.map_or(1, |k| k * k);
-    Init::Normal { deviation: (2.0 / (shape.filters * area) as f64).sqrt() }
-}
-
-fn stem(network: &mut Network, config: ResNetConfig) -> result::Result<usize, NnError> {
+fn stem(network: &mut Network, config: EncoderConfig) -> result::Result<usize, NnError> {
     let (kernel, stride) = if config.stem == Stem::Cifar { (3, 1) } else { (7, 2) };
     let shape = Shape::convolution(config.channels, config.width, kernel, stride);
-    let init = match config.stem_init {
-        StemInit::Kaiming => kaiming(shape),
-        StemInit::Conv2dDefault => {
-            Init::Uniform { bound: 1.0 / ((config.channels * kernel * kernel) as f64).sqrt() }
-        }
-    };
+    let init = config.stem_init.of(shape);
     let after = After { norm: Some("bn1"), residual: None, relu: true };
     let at = network.unit("conv1", 0, shape, init, after)?;
     network.tap("stem", at);
@@ -227,7 +61,7 @@ impl Place<'_> {
     ) -> result::Result<usize, NnError> {
         let norm = format!("{}.bn{index}", self.path);
         let after = After { norm: Some(&norm), residual, relu: true };
-        network.unit(&format!("{}.conv{index}", self.path), input, shape, kaiming(shape), after)
+        network.unit(&format!("{}.conv{index}", self.path), input, shape, shape.kaiming(), after)
     }
 
     /// Brings the block's input to the shape of its output, of `filters` channels, where they differ.
@@ -243,7 +77,7 @@ impl Place<'_> {
         let shape = Shape::convolution(self.channels, filters, 1, self.stride);
         let norm = format!("{}.downsample.1", self.path);
         let after = After { norm: Some(&norm), residual: None, relu: false };
-        network.unit(&format!("{}.downsample.0", self.path), input, shape, kaiming(shape), after)
+        network.unit(&format!("{}.downsample.0", self.path), input, shape, shape.kaiming(), after)
     }
 }
 
@@ -268,14 +102,19 @@ fn bottleneck(network: &mut Network, input: usize, place: Place) -> result::Resu
 #[cfg(test)]
 mod tests {
     use super::super::layers::tests::{check_close, check_gradient, normal, weigh};
-    use candle_core::Var;
+    use std::collections::BTreeMap;
+
+    use candle_core::{DType, Device, Tensor, Var};
 
     use super::super::composed::tracked;
+    use super::super::encoder::{EncoderNetwork, StemInit, TAPS};
+    use super::super::layers::Mode;
     use super::*;
+    use crate::rng::Streams;
 
-    fn network(width: usize, channels: usize, dtype: DType) -> ResNet {
-        let config = ResNetConfig { width, channels, ..Default::default() };
-        ResNet::new(config, &Streams::new(3, "test"), &Device::Cpu, dtype).unwrap()
+    fn network(width: usize, channels: usize, dtype: DType) -> EncoderNetwork {
+        let config = EncoderConfig { width, channels, ..Default::default() };
+        EncoderNetwork::new(config, &Streams::new(3, "test"), &Device::Cpu, dtype).unwrap()
     }
 
     #[test]
@@ -308,12 +147,13 @@ mod tests {
             // The relative deviation of a mean of n squares is √(2/n), for n ≥ 2352.
             assert!((variance(name) / expected - 1.0).abs() < 0.15, "{name}");
         }
-        let config = ResNetConfig {
+        let config = EncoderConfig {
             width: 16,
             stem_init: StemInit::Conv2dDefault,
-            ..ResNetConfig::default()
+            ..EncoderConfig::default()
         };
-        let net = ResNet::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F32).unwrap();
+        let net = EncoderNetwork::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F32)
+            .unwrap();
         let stem =
             net.network.parameters.weights()["conv1.weight"].abs().unwrap().flatten_all().unwrap();
         let largest = stem.max(0).unwrap().to_scalar::<f32>().unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use candle_core::{DType, Device, Tensor};
 
 use super::contrastive::{alignment, uniformity};
+use super::encoder::{EncoderConfig, EncoderNetwork};
 use super::error::NnError;
 use super::layers::{Mode, normalize_rows};
 use super::memory::Demand;
@@ -17,7 +18,6 @@ use super::pace::Pace;
 use super::passes::Passes;
 use super::precision::Precision;
 use super::projector::projector;
-use super::resnet::{ResNet, ResNetConfig};
 use super::sampler::{Batch, Sampler, SamplerConfig, split};
 use super::simclr_state::{PretrainState, Reached, Seen};
 use super::source::{EVALUATION, Inputs, Source};
@@ -27,7 +27,7 @@ use crate::rng::Streams;
 /// The parameters of pre-training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainConfig {
-    pub encoder: ResNetConfig,
+    pub encoder: EncoderConfig,
     /// Widths of the projector's layers, the last one included.
     pub projector: Vec<usize>,
     pub objective: Objective,
@@ -89,7 +89,9 @@ pub struct Step {
 /// A pre-trained encoder and how it came about.
 #[derive(Debug)]
 pub struct Pretrained {
-    pub encoder: ResNet,
+    pub encoder: EncoderNetwork,
+    /// The head that the loss looked through.
+    pub projector: Network,
     pub rows: Vec<EpochRow>,
 }
 
@@ -144,7 +146,8 @@ fn pretrain_in_pool(
         training.reached.end_epoch(row.clone());
         training.tell(Progress::Epoch(&row), observe)?;
     }
-    Ok(Pretrained { encoder: training.encoder, rows: training.reached.rows })
+    let Training { encoder, projector, reached, .. } = training;
+    Ok(Pretrained { encoder, projector, rows: reached.rows })
 }
 
 /// A training under way.
@@ -155,9 +158,9 @@ pub struct Training<'a> {
     pace: Pace,
     epochs: usize,
     device: &'a Device,
-    pub(super) encoder: ResNet,
+    pub(super) encoder: EncoderNetwork,
     pub(super) projector: Network,
-    passes: Passes,
+    pub(super) passes: Passes,
     pub(super) optimizer: Optimizer,
     pub(super) reached: Reached,
 }
@@ -169,7 +172,8 @@ impl<'a> Training<'a> {
         streams: &Streams,
         device: &'a Device,
     ) -> Result<Self, NnError> {
-        let encoder = ResNet::new(config.encoder, streams, device, DType::F32)?;
+        let encoder = EncoderNetwork::new(config.encoder, streams, device, DType::F32)?;
+        encoder.check_size(source.size())?;
         let projector =
             projector(encoder.features(), &config.projector, streams, device, DType::F32)?;
         let networks = [&encoder.network, &projector];
@@ -351,7 +355,7 @@ pub(super) mod tests {
 
     pub(crate) fn config() -> PretrainConfig {
         PretrainConfig {
-            encoder: ResNetConfig { width: 4, channels: 1, ..ResNetConfig::default() },
+            encoder: EncoderConfig { width: 4, channels: 1, ..EncoderConfig::default() },
             projector: vec![16, 8],
             objective: Objective::default(),
             epochs: 15,

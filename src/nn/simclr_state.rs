@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::error::NnError;
+use super::loss_scale::LossScale;
 use super::simclr::{EpochRow, Training};
 
 /// How far a training is, apart from what it has learned.
@@ -60,6 +61,7 @@ pub struct PretrainState {
     pub projector: BTreeMap<String, Tensor>,
     /// The optimizer's step and means.
     pub optimizer: BTreeMap<String, Tensor>,
+    pub loss_scale: LossScale,
 }
 
 impl Training<'_> {
@@ -70,6 +72,7 @@ impl Training<'_> {
             encoder: self.encoder.network.parameters.to_tensors()?,
             projector: self.projector.parameters.to_tensors()?,
             optimizer: self.optimizer.to_tensors()?,
+            loss_scale: self.passes.scale,
         })
     }
 
@@ -78,6 +81,7 @@ impl Training<'_> {
         self.encoder.network.parameters.load(&state.encoder)?;
         self.projector.parameters.load(&state.projector)?;
         self.optimizer.load(&state.optimizer)?;
+        self.passes.scale = state.loss_scale;
         self.reached = state.reached;
         Ok(())
     }

@@ -41,6 +41,14 @@ pub fn view_events(images: usize) -> Vec<Range<usize>> {
 pub(super) const EVALUATION: usize = 0;
 
 impl Source<'_> {
+    /// Yields the height and width of what a network sees.
+    pub(super) fn size(&self) -> [usize; 2] {
+        match self {
+            Self::Frames(images) => images.size(),
+            Self::Views(views) => views.images().size(),
+        }
+    }
+
     /// Counts the frames.
     pub fn count(&self) -> usize {
         match self {
@@ -95,10 +103,7 @@ impl Source<'_> {
     ) -> R {
         let prepare =
             |at: usize, out: &mut Vec<f32>| self.fill(epoch, &batches[at].frames, channels, out);
-        let [height, width] = match self {
-            Self::Frames(images) => images.size(),
-            Self::Views(views) => views.images().size(),
-        };
+        let [height, width] = self.size();
         let image = [height, width, channels];
         load_ahead(batches.len(), loader(device), &prepare, |batches| {
             consume(&mut Inputs { batches, image, device })

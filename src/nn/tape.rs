@@ -76,7 +76,8 @@ pub(super) fn visit(
         wanted: &[usize],
         f: &mut dyn FnMut(usize, Tensor) -> Result<()>,
     ) -> Result<()> {
-        Tape::<T>::default().run(network, x, mode, false, &mut |at, activation| {
+        let layers = network.layers_to(wanted);
+        Tape::<T>::default().run(layers, x, mode, false, &mut |at, activation| {
             if wanted.contains(&at) {
                 f(at, activation.tensor()?)?;
             }
@@ -93,7 +94,7 @@ impl<T: Element> Tape<T> {
         let mut result = None;
         self.release();
         self.input = x.dims().to_vec();
-        self.run(network, &spread(x)?, Mode::Train, true, &mut |at, activation| {
+        self.run(&network.layers, &spread(x)?, Mode::Train, true, &mut |at, activation| {
             if at == last {
                 result = Some(activation.tensor()?);
             }
@@ -174,10 +175,10 @@ impl<T: Element> Tape<T> {
         self.activations[activation].as_ref().map_or([0; 4], |a| a.dims)
     }
 
-    /// Runs all layers; `remember` tells whether a backward pass will follow. `f` sees each activation once.
+    /// Runs layers from the first on; `remember` tells whether a backward pass will follow. `f` sees each activation once.
     fn run(
         &mut self,
-        network: &Network,
+        layers: &[Layer],
         x: &Tensor,
         mode: Mode,
         remember: bool,
@@ -189,7 +190,7 @@ impl<T: Element> Tape<T> {
         let input = Activation { values, dims: [n, h, w, c] };
         f(0, &input)?;
         self.activations.push(Some(input));
-        for (at, layer) in network.layers.iter().enumerate() {
+        for (at, layer) in layers.iter().enumerate() {
             let (activation, saved) = match layer {
                 Layer::Unit(unit) => {
                     let (activation, saved) = self.unit(unit, mode, remember)?;
@@ -203,21 +204,21 @@ impl<T: Element> Tape<T> {
             if remember {
                 self.saved.push(saved);
             }
-            self.forget(network, at, remember);
+            self.forget(layers, at, remember);
         }
         Ok(())
     }
 
     /// Gives back the activations that no layer after `done` reads: if a backward pass will follow, those only that
     /// [`Self::restore`] can have again.
-    fn forget(&mut self, network: &Network, done: usize, remember: bool) {
+    fn forget(&mut self, layers: &[Layer], done: usize, remember: bool) {
         let reads = |layer: &Layer, at: usize| match layer {
             Layer::Unit(unit) => unit.input == at || unit.residual == Some(at),
             Layer::MaxPool { input } | Layer::AveragePool { input } => *input == at,
         };
         for at in 0..=done {
-            let needed = network.layers[done + 1..].iter().any(|layer| reads(layer, at));
-            let kept = remember && !can_be_restored(network, at);
+            let needed = layers[done + 1..].iter().any(|layer| reads(layer, at));
+            let kept = remember && !can_be_restored(layers, at);
             if let Some(activation) = &mut self.activations[at]
                 && !needed
                 && !kept
@@ -233,7 +234,9 @@ impl<T: Element> Tape<T> {
     ///
     /// Nearly half of what a step would keep, for one cheap pass over it.
     fn restore(&mut self, network: &Network, at: usize) -> Result<()> {
-        if !can_be_restored(network, at) || self.read(at).is_ok_and(|a| !a.values.is_empty()) {
+        if !can_be_restored(&network.layers, at)
+            || self.read(at).is_ok_and(|a| !a.values.is_empty())
+        {
             return Ok(());
         }
         let Layer::Unit(Unit { norm: Some(norm), residual, .. }) = &network.layers[at - 1] else {
@@ -383,8 +386,8 @@ impl<T: Element> Tape<T> {
 }
 
 /// Tells whether an activation follows from what was saved of its own layer, and from residuals.
-fn can_be_restored(network: &Network, at: usize) -> bool {
-    let layer = at.checked_sub(1).and_then(|layer| network.layers.get(layer));
+fn can_be_restored(layers: &[Layer], at: usize) -> bool {
+    let layer = at.checked_sub(1).and_then(|layer| layers.get(layer));
     matches!(layer, Some(Layer::Unit(Unit { norm: Some(_), .. })))
 }
 

@@ -4,10 +4,10 @@ use candle_core::{DType, Device, Tensor, Var};
 use rayon::ThreadPoolBuilder;
 
 use super::composed::tracked;
+use super::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem};
 use super::layers::tests::{check_close, normal, weigh};
 use super::network::{After, Network, Shape};
 use super::params::Init;
-use super::resnet::{Architecture, ResNet, ResNetConfig, Stem};
 use super::tape::{Gradients, Tape};
 use crate::rng::Streams;
 
@@ -180,8 +180,9 @@ fn residual_networks_are_those_of_candle() {
         (ResNet34, Stem::Cifar, 2, 3),
         (ResNet50, Stem::ImageNet, 2, 6),
     ] {
-        let config = ResNetConfig { architecture, stem, width, channels: 2, ..Default::default() };
-        let net = ResNet::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F64).unwrap();
+        let config = EncoderConfig { architecture, stem, width, channels: 2, ..Default::default() };
+        let net = EncoderNetwork::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F64)
+            .unwrap();
         let x = normal("x", &[images, 16, 16, 2]).as_detached_tensor();
         compare(&format!("{architecture:?} {stem:?}"), &net.network, &x, 1e-9);
     }
@@ -189,8 +190,9 @@ fn residual_networks_are_those_of_candle() {
 
 #[test]
 fn a_tape_serves_batches_of_any_size_with_the_same_bits_on_any_threads() {
-    let config = ResNetConfig { stem: Stem::Cifar, width: 16, channels: 1, ..Default::default() };
-    let net = ResNet::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F32).unwrap();
+    let config = EncoderConfig { stem: Stem::Cifar, width: 16, channels: 1, ..Default::default() };
+    let net =
+        EncoderNetwork::new(config, &Streams::new(3, "test"), &Device::Cpu, DType::F32).unwrap();
     let x = normal("x", &[12, 16, 16, 1]).to_dtype(DType::F32).unwrap().detach();
     let bits = |threads: usize, sizes: &[usize]| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -243,13 +243,13 @@ impl<'a> Builder<'a> {
         let to = node.map(|Unfinished { mut node, written, names_data }| {
             if let Some(table) = names_data {
                 let mut parameters = node.parameters.to_json();
-                let origin = self.experiment.stages[stage].origin;
+                let StageEntry { origin, ref about, .. } = self.experiment.stages[stage];
                 let mut resolver = Resolver {
                     folder: &|origin| folder(self.experiment, self.sources, origin),
                     hashes: &mut self.hashes,
                     report: &mut |at, message| {
                         let at = Diagnostic::at(at.unwrap_or(origin), message);
-                        errors.push(at.hint("paths start at the file in which they are written"));
+                        errors.push(at.hint(hint_to_data(about.as_deref())));
                     },
                 };
                 resolver.resolve(&mut parameters, Some(&table));
@@ -266,6 +266,12 @@ impl<'a> Builder<'a> {
 
 /// So many instances are made before they are added. What one holds until then is much more than a node.
 const BLOCK: usize = 1024;
+
+/// Says where data are looked for, and what the stage says about them: as a rule, how to get them.
+fn hint_to_data(about: Option<&str>) -> String {
+    let start = "paths start at the file in which they are written";
+    about.map_or_else(|| start.to_owned(), |about| format!("{start}; about this stage: {about}"))
+}
 
 /// The folder that paths start from: that of the file in which they are written.
 fn folder(experiment: &Experiment, sources: &Sources, origin: Option<Origin>) -> PathBuf {

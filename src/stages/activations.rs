@@ -14,13 +14,14 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Part, Stage, Violation};
+use crate::nn::encoder::{TAP_NAMES, TAPS, is_tap};
 use crate::nn::features::extract;
-use crate::nn::resnet::{TAP_NAMES, TAPS, is_tap};
 
 /// Reads the activations of an encoder's layers, in evaluation mode.
 ///
-/// Layers are the input, the nine rectified layers of a ResNet-18 (the stem and each block; torchvision's names) and
-/// the pooled features. Maps are flattened in the order channel, row, column.
+/// Layers are the input, the nine rectified layers of a ResNet-18 (the stem and each block; torchvision's names), the
+/// pooled features, and those of the projector where the pre-training has kept it (`keep_projector`). Maps are
+/// flattened in the order channel, row, column.
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, whose layers are the default.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +31,8 @@ pub struct LayerActivations {
     encoder: Input<Encoder>,
     /// The images that are shown; of a dataset, the test part.
     images: Input<AnyImages>,
-    /// The layers: `input`, `stem`, `layer1.0` to `layer4.1`, `pooled`. The default is the paper's: input and nine layers.
+    /// The layers: `input`, `stem`, `layer1.0` to `layer4.1`, `pooled`; `layer1` and so on of a perceptron; `projector.2`
+    /// and so on. The default is the paper's: the input and nine layers of a ResNet-18.
     #[serde(default = "paper_layers")]
     layers: Vec<String>,
 }

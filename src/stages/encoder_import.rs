@@ -15,7 +15,7 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::DataPath;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage};
-use crate::nn::resnet::{Architecture, ResNet, ResNetConfig, Stem, StemInit};
+use crate::nn::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem, StemInit};
 use crate::rng::Streams;
 use crate::store::files;
 
@@ -23,8 +23,8 @@ use crate::store::files;
 ///
 /// The file is a `state_dict` as `safetensors.torch.save_file` writes it. Its tensors tell the network: ResNet-9, 18, 34
 /// or 50 by their names, the stem by the first convolution's kernel (7 is `imagenet`, 3 is `cifar`), width and channels by
-/// its shape. A missing, unknown or wrongly shaped tensor is an error that lists all of them. The classifier (`fc`) and
-/// the counters of batches (`num_batches_tracked`) are left out, which the log says; floats of 16 and 64 bits become
+/// its shape. A missing, unknown or wrongly shaped tensor is an error that lists all of them. The classifier (`fc`), a
+/// projector (`projector`) and the counters of batches (`num_batches_tracked`) are left out, which the log says; floats of 16 and 64 bits become
 /// floats of 32. `.pt` and `.pth` files are not read: they are pickles, which may run code.
 ///
 /// The network sees images with values from 0 to 1, as every encoder here does: nothing is taken off them and nothing
@@ -154,11 +154,12 @@ fn shared(views: &Views) -> String {
 
 /// Tells whether a tensor of torchvision's networks is none of an encoder's.
 fn is_beside(name: &str) -> bool {
-    name.starts_with("fc.") || name.ends_with("num_batches_tracked")
+    let head = name.starts_with("fc.") || name.starts_with("projector.");
+    head || name.ends_with("num_batches_tracked")
 }
 
 /// Reads the network's shape from its tensors: the architecture whose names are most alike.
-fn config_of(file: &str, prefix: &str, views: &Views) -> anyhow::Result<ResNetConfig> {
+fn config_of(file: &str, prefix: &str, views: &Views) -> anyhow::Result<EncoderConfig> {
     let stem = views.get("conv1.weight").map(TensorView::shape);
     let Some(&[width, channels, height, across]) = stem else {
         let found = stem.map_or("not there".into(), |shape| format!("of shape {shape:?}"));
@@ -181,12 +182,12 @@ fn config_of(file: &str, prefix: &str, views: &Views) -> anyhow::Result<ResNetCo
     }
     let of = |architecture| {
         let stem_init = StemInit::Kaiming;
-        ResNetConfig { architecture, stem, width, channels, stem_init }
+        EncoderConfig { architecture, stem, width, channels, stem_init }
     };
-    let mut nearest: Option<(usize, ResNetConfig)> = None;
-    for architecture in Architecture::ALL {
+    let mut nearest: Option<(usize, EncoderConfig)> = None;
+    for architecture in Architecture::RESIDUAL {
         // Names do not depend on the width.
-        let named = blank(ResNetConfig { width: 1, channels: 1, ..of(architecture) })?;
+        let named = blank(EncoderConfig { width: 1, channels: 1, ..of(architecture) })?;
         let named = named.network.parameters.to_tensors()?;
         let both = named.keys().filter(|name| views.contains_key(*name)).count();
         let differ = named.len() + views.len() - 2 * both;
@@ -210,12 +211,13 @@ fn stem_hint(taken: &str, views: &Views) -> String {
     }
 }
 
-fn blank(config: ResNetConfig) -> anyhow::Result<ResNet> {
-    ResNet::new(config, &Streams::new(0, "blank"), &Device::Cpu, DType::F32).map_err(failure)
+fn blank(config: EncoderConfig) -> anyhow::Result<EncoderNetwork> {
+    EncoderNetwork::new(config, &Streams::new(0, "blank"), &Device::Cpu, DType::F32)
+        .map_err(failure)
 }
 
 /// Fails, and lists every tensor that is not as the network needs it.
-fn check_tensors(file: &str, network: &ResNet, views: &Views) -> anyhow::Result<()> {
+fn check_tensors(file: &str, network: &EncoderNetwork, views: &Views) -> anyhow::Result<()> {
     let expected = network.network.parameters.to_tensors()?;
     let mut wrong = Vec::new();
     for (name, tensor) in &expected {
@@ -237,7 +239,7 @@ fn check_tensors(file: &str, network: &ResNet, views: &Views) -> anyhow::Result<
     if wrong.is_empty() {
         return Ok(());
     }
-    let ResNetConfig { architecture, width, channels, .. } = network.config;
+    let EncoderConfig { architecture, width, channels, .. } = network.config;
     let message = format!(
         "{file} is not the nearest network, a {architecture:?} of width {width} for images of {channels} channels:\n    {}",
         wrong.join("\n    ")

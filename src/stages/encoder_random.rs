@@ -5,14 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::network::to_artifact;
+use super::shared::pretrained::broken;
 use super::shared::training::failure;
 use crate::artifacts::encoder::Encoder;
 use crate::engine::context::Context;
 use crate::engine::parameter::Seed;
-use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::resnet::{Architecture, ResNet, ResNetConfig, Stem, StemInit, is_default};
+use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
+use crate::nn::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem, StemInit, is_default};
 
-/// Draws a residual network, by default a ResNet-18, that is never trained.
+/// Draws a network, by default a ResNet-18, that is never trained.
 ///
 /// Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
 /// retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
@@ -23,14 +24,16 @@ use crate::nn::resnet::{Architecture, ResNet, ResNetConfig, Stem, StemInit, is_d
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderRandom {
-    /// How deep the network is, and of which blocks.
+    /// How deep the network is, and of which blocks: `resnet9`, `resnet18` (the default), `resnet34` or `resnet50`. Or
+    /// `{ mlp = { image = 8, layers = 2 } }`, a perceptron of `width` units a layer for square images of one size, for
+    /// quick trials.
     #[serde(default, skip_serializing_if = "is_default")]
     architecture: Architecture,
     /// How the network begins: `cifar` keeps the size of small images.
     #[serde(default, skip_serializing_if = "is_default")]
     stem: Stem,
-    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
-    /// standard network.
+    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times, a perceptron in
+    /// as many. 64 is the standard network.
     #[serde(default = "standard_width")]
     #[schemars(range(min = 1, max = 1024))]
     width: usize,
@@ -69,10 +72,7 @@ impl Stage for EncoderRandom {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        violations([
-            ("width", (1..=1024).contains(&self.width), "must be from 1 to 1024"),
-            ("channels", (1..=16).contains(&self.channels), "must be from 1 to 16"),
-        ])
+        broken(self.config().ranges())
     }
 
     fn outputs(&self) -> Outputs {
@@ -80,17 +80,23 @@ impl Stage for EncoderRandom {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let config = ResNetConfig {
+        let streams = self.seed.streams(STREAMS);
+        let network = EncoderNetwork::new(self.config(), &streams, &Device::Cpu, DType::F32)
+            .map_err(failure)?;
+        cx.metric("parameters", network.network.parameters.count() as f64)?;
+        cx.save(&to_artifact(&network)?)
+    }
+}
+
+impl EncoderRandom {
+    fn config(&self) -> EncoderConfig {
+        EncoderConfig {
             architecture: self.architecture,
             stem: self.stem,
             width: self.width,
             channels: self.channels,
             stem_init: self.stem_init,
-        };
-        let streams = self.seed.streams(STREAMS);
-        let network = ResNet::new(config, &streams, &Device::Cpu, DType::F32).map_err(failure)?;
-        cx.metric("parameters", network.network.parameters.count() as f64)?;
-        cx.save(&to_artifact(&network)?)
+        }
     }
 }
 
@@ -129,6 +135,13 @@ mod tests {
         let encoder =
             |text: &str| -> Encoder { Bench::new().run::<EncoderRandom>(text).unwrap().main() };
         assert_ne!(encoder("width = 2\nseed = 1"), encoder("width = 2\nseed = 2"));
-        assert!(Bench::new().run::<EncoderRandom>("width = 0").is_err());
+        for bad in [
+            "width = 0",
+            "architecture = { mlp = { image = 0 } }",
+            "architecture = { mlp = { image = 8, layers = 9 } }",
+            "architecture = { mlp = { image = 8 } }\nstem = 'cifar'",
+        ] {
+            assert!(Bench::new().run::<EncoderRandom>(bad).is_err(), "{bad}");
+        }
     }
 }

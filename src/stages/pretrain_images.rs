@@ -17,12 +17,12 @@ use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::nn::augment::Augmentation;
 use crate::nn::augment::views::Views;
+use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit, is_default};
 use crate::nn::images::Images as Seen;
 use crate::nn::objective::{Objective, Temperature};
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
 use crate::nn::pace::Pace;
 use crate::nn::precision::Precision;
-use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
 use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
@@ -51,14 +51,17 @@ pub struct PretrainImages {
     /// `{ jitter_strength = 0.5, blur = 0 }`.
     #[serde(default)]
     augmentation: Augmentation,
-    /// How deep the network is, and of which blocks. The paper's is ResNet-50.
+    /// How deep the network is, and of which blocks: `resnet9`, `resnet18` (the default), `resnet34` or `resnet50`, the
+    /// paper's. Or
+    /// `{ mlp = { image = 8, layers = 2 } }`, a perceptron of `width` units a layer for square images of one size, for
+    /// quick trials.
     #[serde(default)]
     architecture: Architecture,
     /// How the network begins: `cifar` keeps the size of small images, as in the paper for CIFAR-10.
     #[serde(default)]
     stem: Stem,
-    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
-    /// standard network.
+    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times, a perceptron in
+    /// as many. 64 is the standard network.
     #[serde(default = "standard_width")]
     #[schemars(range(min = 1, max = 1024))]
     width: usize,
@@ -73,6 +76,12 @@ pub struct PretrainImages {
     /// hidden layer as wide as the features, and 128 units.
     #[serde(default = "projector")]
     projector: Vec<usize>,
+    /// Whether the encoder keeps its projector, so that `activations` and `probe.linear` can read its layers as
+    /// `projector.2` (the first one after its rectifier), `projector.5` and so on; the last one is `projector.6` where there
+    /// are three. Off where absent, as in the paper: it is thrown away.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
+    keep_projector: bool,
     /// What is asked of the two views of an image, which count as frames that follow each other: what is contrasted, and at
     /// which `temperature` (0.1 in the paper for `ImageNet` and large batches, 0.5 for CIFAR-10), or a loss without negatives.
     #[serde(default = "nt_xent")]
@@ -118,8 +127,9 @@ pub struct PretrainImages {
     #[schemars(range(min = 1))]
     accumulate: usize,
     /// What the factors of convolutions and matrix products are rounded to in training: `f32` (not at all, the
-    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later. Weights, statistics and the loss are of 32
-    /// bits anyway, and held-out losses are never of `bf16`. A device that cannot do it is an error.
+    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later, or `f16`, for 7.0 and later, with a factor
+    /// on the loss that halves at an overflow and doubles after 2000 batches without. Weights, statistics and the loss are
+    /// of 32 bits anyway, and held-out losses are never of 16. A device that cannot do it is an error.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("default" = "f32"))]
     precision: Precision,
@@ -181,7 +191,7 @@ impl Stage for PretrainImages {
         };
         check_images(&images, self.train_fraction)?;
         let trained = self.train(cx, &images, &device())?;
-        leave(cx, &trained)
+        leave(cx, &trained, self.keep_projector.then_some(&self.projector))
     }
 }
 
@@ -225,7 +235,7 @@ impl PretrainImages {
 
     fn config(&self) -> PretrainConfig {
         PretrainConfig {
-            encoder: ResNetConfig {
+            encoder: EncoderConfig {
                 architecture: self.architecture,
                 stem: self.stem,
                 width: self.width,

@@ -15,12 +15,12 @@ use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::images::Images;
+use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit, is_default};
+use crate::nn::images;
 use crate::nn::objective::Objective;
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
 use crate::nn::pace::Pace;
 use crate::nn::precision::Precision;
-use crate::nn::resnet::{Architecture, ResNetConfig, Stem, StemInit, is_default};
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
 use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
@@ -46,14 +46,16 @@ pub struct PretrainSimclr {
     movie: Input<Movie>,
     /// The events in them; for a shuffled movie, those of the movie it was made from.
     events: Input<Events>,
-    /// How deep the network is, and of which blocks.
+    /// How deep the network is, and of which blocks: `resnet9`, `resnet18` (the default), `resnet34` or `resnet50`. Or
+    /// `{ mlp = { image = 8, layers = 2 } }`, a perceptron of `width` units a layer for square images of one size, for
+    /// quick trials.
     #[serde(default, skip_serializing_if = "is_default")]
     architecture: Architecture,
     /// How the network begins: `cifar` keeps the size of small images.
     #[serde(default, skip_serializing_if = "is_default")]
     stem: Stem,
-    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
-    /// standard network.
+    /// Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times, a perceptron in
+    /// as many. 64 is the standard network.
     #[serde(default = "standard_width")]
     #[schemars(range(min = 1, max = 1024))]
     width: usize,
@@ -68,6 +70,12 @@ pub struct PretrainSimclr {
     /// the paper's.
     #[serde(default = "paper_projector")]
     projector: Vec<usize>,
+    /// Whether the encoder keeps its projector, so that `activations` and `probe.linear` can read its layers as
+    /// `projector.2` (the first one after its rectifier), `projector.5` and so on; the last one is `projector.6` where there
+    /// are three. Off where absent, as in the paper: it is thrown away.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
+    keep_projector: bool,
     /// What is asked of neighboring frames: what is contrasted, and at which `temperature` (0.5 in the paper's code),
     /// or a loss without negatives. The default is the paper's. `neighbors` is how many frames on each side are
     /// positives.
@@ -136,8 +144,9 @@ pub struct PretrainSimclr {
     #[schemars(range(min = 1), extend("default" = 1))]
     accumulate: usize,
     /// What the factors of convolutions and matrix products are rounded to in training: `f32` (not at all, the
-    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later. Weights, statistics and the loss are of 32
-    /// bits anyway, and held-out losses are never of `bf16`. A device that cannot do it is an error.
+    /// default), `tf32` or `bf16`, for GPUs of compute capability 8.0 and later, or `f16`, for 7.0 and later, with a factor
+    /// on the loss that halves at an overflow and doubles after 2000 batches without. Weights, statistics and the loss are
+    /// of 32 bits anyway, and held-out losses are never of 16. A device that cannot do it is an error.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("default" = "f32"))]
     precision: Precision,
@@ -204,7 +213,7 @@ impl Stage for PretrainSimclr {
         let movie = cx.load(&self.movie)?;
         let events = cx.load(&self.events)?;
         let trained = self.train(cx, &movie, &events, &device())?;
-        leave(cx, &trained)
+        leave(cx, &trained, self.keep_projector.then_some(&self.projector))
     }
 }
 
@@ -216,8 +225,8 @@ impl PretrainSimclr {
         events: &Events,
         device: &Device,
     ) -> anyhow::Result<Pretrained> {
-        let frames =
-            Images::new(&movie.data, movie.channels, movie.height, movie.width).map_err(failure)?;
+        let frames = images::Images::new(&movie.data, movie.channels, movie.height, movie.width)
+            .map_err(failure)?;
         let ranges = events.starts.iter().zip(&events.ends);
         let ranges: Vec<_> = ranges.map(|(start, end)| *start as usize..*end as usize).collect();
         let mut observe = watch(cx, self.epochs);
@@ -229,7 +238,7 @@ impl PretrainSimclr {
 
     fn config(&self) -> PretrainConfig {
         PretrainConfig {
-            encoder: ResNetConfig {
+            encoder: EncoderConfig {
                 architecture: self.architecture,
                 stem: self.stem,
                 width: self.width,
@@ -264,6 +273,10 @@ impl PretrainSimclr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::activations::Activations;
+    use crate::artifacts::images::Images;
+    use crate::artifacts::tensor::Data;
+    use crate::stages::activations::LayerActivations;
     use crate::stages::encoder_random::EncoderRandom;
     use crate::stages::shared::bench::Bench;
 
@@ -367,6 +380,8 @@ mod tests {
             "clip_norm = 1.0",
             "precision = 'tf32'",
             "objective = { wave_contrast = { neighbors = 2 } }",
+            "keep_projector = true",
+            "architecture = { mlp = { image = 8 } }",
         ] {
             assert_ne!(parameters(other), plain, "{other}");
         }
@@ -380,6 +395,52 @@ mod tests {
         let history = results.output::<Table>("history").frame().unwrap();
         let rates = history.column("learning_rate").unwrap().f64().unwrap();
         assert_eq!((rates.get(0), rates.get(1)), (Some(0.5), Some(0.25)));
+    }
+
+    #[test]
+    fn a_kept_projector_can_be_read() {
+        let text = format!("{SMALL}epochs = 2\nkeep_projector = true");
+        let kept: Encoder = bench().run::<PretrainSimclr>(&text).unwrap().main();
+        let plain: Encoder =
+            bench().run::<PretrainSimclr>(&format!("{SMALL}epochs = 2")).unwrap().main();
+        assert!(plain.file.tensors.iter().all(|(name, weight)| kept.file.tensors[name] == *weight));
+        let images = Images { count: 3, channels: 1, height: 8, width: 8, ..Images::default() };
+        let images = Images { pixels: (0..192).map(|i| (i % 5) as f32 / 5.0).collect(), ..images };
+        let bench = Bench::new().put("kept", &kept).put("plain", &plain).put("images", &images);
+        let layers = "images = '@images'\nlayers = ['pooled', 'projector.2', 'projector.3']";
+        let read = |encoder: &str| {
+            bench.run::<LayerActivations>(&format!("encoder = '@{encoder}'\n{layers}"))
+        };
+        let Activations { layers, .. } = read("kept").unwrap().main();
+        assert_eq!(layers.iter().map(|l| l.features).collect::<Vec<_>>(), [16, 8, 4]);
+        // The last layer is linear.
+        let Data::F32(weight) = &kept.file.tensors["projector.3.weight"].data else { panic!() };
+        for (hidden, out) in layers[1].values.chunks(8).zip(layers[2].values.chunks(4)) {
+            for (row, out) in weight.chunks(8).zip(out) {
+                let sum: f32 = row.iter().zip(hidden).map(|(w, h)| w * h).sum();
+                assert!((sum - out).abs() < 1e-5, "{sum} {out}");
+            }
+        }
+        let error = read("plain").unwrap_err().to_string();
+        assert!(error.starts_with("unknown tap `projector.2`; the network has: input"), "{error}");
+    }
+
+    #[test]
+    fn a_perceptron_learns_and_goes_on_to_the_same_bytes() {
+        let text = SMALL.replace("width = 2", "width = 16\narchitecture = { mlp = { image = 8 } }");
+        let text = format!("{text}epochs = 10\nlearning_rate = 1e-2\n");
+        let results = bench().run::<PretrainSimclr>(&text).unwrap();
+        let history = results.output::<Table>("history").frame().unwrap();
+        let losses = history.column("loss").unwrap().f64().unwrap();
+        let (first, last) = (losses.get(0).unwrap(), losses.get(9).unwrap());
+        assert!(last < first - 0.3, "{first} {last}");
+        let random = "width = 16\nchannels = 1\narchitecture = { mlp = { image = 8, layers = 2 } }";
+        let random: Encoder = Bench::new().run::<EncoderRandom>(random).unwrap().main();
+        assert_eq!(random.shape(), results.main::<Encoder>().shape());
+        assert!(bench().check_resumption::<PretrainSimclr>(&text, 7) > 2);
+        let other = bench().run::<PretrainSimclr>(&text.replace("image = 8", "image = 7"));
+        let error = other.unwrap_err().to_string();
+        assert_eq!(error, "a perceptron for images of 7×7 pixels cannot see 8×8");
     }
 
     #[test]
@@ -414,7 +475,7 @@ mod tests {
             "schedule = { cosine = { warmup_epochs = 101 } }",
             "clip_norm = 0",
             "accumulate = 0",
-            "precision = 'f16'",
+            "precision = 'f8'",
             "balanced = true",
         ];
         let lines = lines.map(|line| format!("{SMALL}{line}"));

@@ -22,12 +22,12 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Files, Outputs, Stage, Violation, violations};
+use crate::nn::encoder::{EncoderNetwork, TAP_NAMES, is_tap};
 use crate::nn::features::{Features, adapt, extract};
 use crate::nn::linear_probe::{
     Probe, ProbeConfig, ProbeProgress, ProbeRow, Samples, Scaling, train_probe,
 };
 use crate::nn::optimizer::adam::AdamConfig;
-use crate::nn::resnet::{ResNet, TAP_NAMES, is_tap};
 
 /// Trains a softmax classifier on the frozen features of an encoder.
 ///
@@ -44,7 +44,8 @@ pub struct ProbeLinear {
     encoder: Input<Encoder>,
     /// The task: labeled images to train on and to test with.
     images: Input<Dataset>,
-    /// The layer that is read: `input`, `stem`, `layer1.0` to `layer4.1`, or `pooled`.
+    /// The layer that is read: `input`, `stem`, `layer1.0` to `layer4.1`, or `pooled`; `layer1` and so on of a perceptron;
+    /// `projector.2` and so on where the pre-training has kept its projector.
     #[serde(default = "pooled")]
     layer: String,
     /// Passes over the training images; 100 in the paper.
@@ -200,7 +201,12 @@ impl Checkpoint for ProbeProgress {
 const READING: f64 = 0.5;
 
 impl ProbeLinear {
-    fn train(&self, cx: &Context<'_>, network: &ResNet, data: &Dataset) -> anyhow::Result<Probe> {
+    fn train(
+        &self,
+        cx: &Context<'_>,
+        network: &EncoderNetwork,
+        data: &Dataset,
+    ) -> anyhow::Result<Probe> {
         for part in [&data.train, &data.test] {
             anyhow::ensure!(
                 part.labels.len() == part.count && part.count > 0,
@@ -249,7 +255,7 @@ impl ProbeLinear {
     fn features(
         &self,
         cx: &Context<'_>,
-        network: &ResNet,
+        network: &EncoderNetwork,
         images: &Images,
         before: f64,
         total: f64,

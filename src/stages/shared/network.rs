@@ -12,8 +12,9 @@ use crate::artifacts::tensor::{Data, Tensor as Plain, TensorFile};
 use crate::engine::failure::Failure;
 use crate::nn;
 use crate::nn::device;
+use crate::nn::encoder::{EncoderConfig, EncoderNetwork};
 use crate::nn::error::NnError;
-use crate::nn::resnet::{ResNet, ResNetConfig};
+use crate::nn::network::Network;
 use crate::rng::Streams;
 
 /// The device that networks run on: the GPU that the stage was given, if the program was built for one, else the CPU.
@@ -40,11 +41,31 @@ pub fn device() -> Device {
     }
 }
 
+/// The widths of a projector's layers, in what an artifact says about its network.
+const PROJECTOR: &str = "projector";
+
 /// Writes a network as an artifact.
-pub fn to_artifact(network: &ResNet) -> anyhow::Result<Encoder> {
-    let about = serde_json::to_value(network.config)?;
-    let mut file = TensorFile::about(about);
-    for (name, tensor) in network.network.parameters.to_tensors()? {
+pub fn to_artifact(network: &EncoderNetwork) -> anyhow::Result<Encoder> {
+    let mut about = serde_json::to_value(network.config)?;
+    if !network.projector.is_empty() {
+        about[PROJECTOR] = serde_json::to_value(&network.projector)?;
+    }
+    add(TensorFile::about(about), &network.network)
+}
+
+/// Writes a network and the projector that it was trained with, of some widths, as one artifact.
+pub fn with_projector(
+    network: &EncoderNetwork,
+    widths: &[usize],
+    projector: &Network,
+) -> anyhow::Result<Encoder> {
+    let Encoder { mut file } = to_artifact(network)?;
+    file.about[PROJECTOR] = serde_json::to_value(widths)?;
+    add(file, projector)
+}
+
+fn add(mut file: TensorFile, network: &Network) -> anyhow::Result<Encoder> {
+    for (name, tensor) in network.parameters.to_tensors()? {
         file = file.with(&name, to_plain(&tensor)?);
     }
     Ok(Encoder { file })
@@ -71,15 +92,21 @@ pub fn to_candle(plain: &Plain, device: &Device) -> anyhow::Result<Tensor> {
 }
 
 /// Makes the network of an artifact.
-pub fn from_artifact(encoder: &Encoder, device: &Device) -> anyhow::Result<ResNet> {
-    let config: ResNetConfig =
-        serde_json::from_value(encoder.shape().clone()).map_err(|error| {
-            Failure::data(format!("the encoder does not say what network it is: {error}"))
-                .hint("its metadata hold `width`, `channels` and `stem_init`")
-        })?;
+pub fn from_artifact(encoder: &Encoder, device: &Device) -> anyhow::Result<EncoderNetwork> {
+    let mut about = encoder.shape().clone();
+    let widths = about.as_object_mut().and_then(|about| about.remove(PROJECTOR));
+    let shape = || -> serde_json::Result<(EncoderConfig, Vec<usize>)> {
+        let widths = widths.map_or(Ok(Vec::new()), serde_json::from_value)?;
+        Ok((serde_json::from_value(about)?, widths))
+    };
+    let (config, widths) = shape().map_err(|error| {
+        Failure::data(format!("the encoder does not say what network it is: {error}"))
+            .hint("its metadata hold `width`, `channels` and `stem_init`")
+    })?;
     // Every weight drawn here is overwritten below.
-    let network =
-        ResNet::new(config, &Streams::new(0, "blank"), device, DType::F32).map_err(failure)?;
+    let blank = Streams::new(0, "blank");
+    let network = EncoderNetwork::with_projector(config, &widths, &blank, device, DType::F32);
+    let network = network.map_err(failure)?;
     let mut tensors = BTreeMap::new();
     for (name, plain) in &encoder.file.tensors {
         let Data::F32(values) = &plain.data else {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::network::to_artifact;
+use super::network::{to_artifact, with_projector};
 use super::training::pause;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
@@ -16,8 +16,6 @@ pub fn rules(config: &PretrainConfig) -> Vec<Violation> {
     let widths = "must hold 1 to 8 widths, each from 1 to 65536";
     let share = *train_fraction > 0.0 && *train_fraction <= 1.0;
     let mut broken = violations([
-        ("width", (1..=1024).contains(&encoder.width), "must be from 1 to 1024"),
-        ("channels", (1..=16).contains(&encoder.channels), "must be from 1 to 16"),
         ("projector", (1..=8).contains(&projector.len()), widths),
         ("epochs", (1..=1_000_000).contains(epochs), "must be from 1 to 1000000"),
         ("train_fraction", share, "must be above 0 and at most 1"),
@@ -31,10 +29,17 @@ pub fn rules(config: &PretrainConfig) -> Vec<Violation> {
             "must be from 0 to `epochs`",
         ),
     ]);
+    broken.extend(self::broken(encoder.ranges()));
     broken.extend(ranges("objective", config.objective.ranges()));
     broken.extend(ranges("optimizer", config.optimizer.algorithm.ranges()));
     broken.extend(each("projector", projector, |width| (1..=65_536).contains(width), widths));
     broken
+}
+
+/// Those of some parameters that are out of their ranges.
+pub fn broken(ranges: Vec<(&'static str, bool, &'static str)>) -> Vec<Violation> {
+    let broken = ranges.into_iter().filter(|(_, holds, _)| !holds);
+    broken.map(|(path, _, rule)| Violation::new(path, rule)).collect()
 }
 
 /// Those of the numbers of a parameter that are out of their ranges.
@@ -68,8 +73,13 @@ pub fn watch<'c>(
     }
 }
 
-/// Saves the encoder, the history and the metrics of the last epoch.
-pub fn leave(cx: &mut Context<'_>, trained: &Pretrained) -> anyhow::Result<()> {
+/// Saves the encoder, with its projector of some widths if that is to be kept, the history and the metrics of the last
+/// epoch.
+pub fn leave(
+    cx: &mut Context<'_>,
+    trained: &Pretrained,
+    projector: Option<&[usize]>,
+) -> anyhow::Result<()> {
     let last = trained.rows.last().expect("there is at least one epoch");
     cx.metric("loss", last.train_loss)?;
     cx.metric("alignment", last.alignment)?;
@@ -78,7 +88,10 @@ pub fn leave(cx: &mut Context<'_>, trained: &Pretrained) -> anyhow::Result<()> {
         cx.metric("held_out_loss", loss)?;
     }
     cx.save_as("history", &history(&trained.rows))?;
-    cx.save(&to_artifact(&trained.encoder)?)
+    cx.save(&match projector {
+        Some(widths) => with_projector(&trained.encoder, widths, &trained.projector)?,
+        None => to_artifact(&trained.encoder)?,
+    })
 }
 
 /// How fast frames are trained on. It is told to those who watch and kept nowhere, as it is no property of the result.

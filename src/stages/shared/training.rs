@@ -36,6 +36,8 @@ pub fn failure(error: NnError) -> anyhow::Error {
             .hint("an encoder holds the tensors of torchvision's `resnet18` without `fc`, at its own width"),
         NnError::WrongChannels { .. } => Failure::user(message)
             .hint("gray images fit any network; others need an encoder with as many `channels`"),
+        NnError::WrongSize { .. } => Failure::user(message)
+            .hint("give it images of that size, or make one for theirs: `architecture = { mlp = { image = … } }`"),
         NnError::InvalidValue { .. } | NnError::BrokenRule { .. } | NnError::UnknownTap { .. } => {
             Failure::user(message).hint("`wavecrest kinds KIND` lists the ranges of all parameters")
         }
@@ -108,7 +110,11 @@ mod tests {
         );
         check(NnError::WrongChannels { expected: 1, found: 3 }, FailureKind::User);
         check(
-            NnError::UnsupportedPrecision { precision: "bf16", device: "the CPU".to_owned() },
+            NnError::UnsupportedPrecision {
+                precision: "bf16",
+                least: 8,
+                device: "the CPU".to_owned(),
+            },
             FailureKind::User,
         );
         for fitting in [None, Some(128)] {
