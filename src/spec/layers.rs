@@ -8,15 +8,20 @@ use super::source::Sources;
 use super::suggest;
 use super::value::{self, Entry, Value, ValueKind};
 
-/// Sections whose entries an overlay may change but not invent, and what an entry is called.
-const FIXED: [(&str, &str); 4] =
-    [("axes", "axis"), ("stages", "stage"), ("tables", "table"), ("figures", "figure")];
+/// Sections whose entries an overlay changes, what an entry is called, and by which of its keys it is whole: an overlay
+/// may add what has one of those.
+const FIXED: [(&str, &str, &[&str]); 4] = [
+    ("axes", "axis", &[]),
+    ("stages", "stage", &["kind"]),
+    ("tables", "table", &["from"]),
+    ("figures", "figure", &["from", "layers"]),
+];
 
 /// Lays `top` over `base`: tables are merged key by key, anything else is replaced.
 ///
 /// A parameter's table in braces is replaced too: `optimizer = { momentum = … }` over `{ gradient_descent = … }` names
-/// another variant, not both. A stage, axis, table or figure that `base` lacks is a mistake: a mistyped name must not
-/// add one.
+/// another variant, not both. A stage, table or figure that `base` lacks is added if it says what it is, by `kind` or
+/// `from`; else, and for an axis, it is a mistake: a mistyped name must not add one.
 pub fn overlay(base: &mut Value, top: &Value, sources: &Sources, errors: &mut Diagnostics) {
     check_names(base, top, errors);
     merge(base, top, sources, ROOT);
@@ -97,7 +102,9 @@ fn check_sections(profile: &Value, errors: &mut Diagnostics) {
 /// Reports names in an overlay that `base` lacks.
 pub fn check_names(base: &Value, top: &Value, errors: &mut Diagnostics) {
     for section in top.entries() {
-        let Some((_, what)) = FIXED.iter().find(|(name, _)| *name == section.key) else { continue };
+        let Some((_, what, whole)) = FIXED.iter().find(|(name, ..)| *name == section.key) else {
+            continue;
+        };
         let known: Vec<&str> = match base.get(&section.key) {
             Some(present) => present.entries().iter().map(|e| e.key.as_str()).collect(),
             None => Vec::new(),
@@ -105,7 +112,8 @@ pub fn check_names(base: &Value, top: &Value, errors: &mut Diagnostics) {
         for entry in section.value.entries() {
             // What `[axes]` says of combinations is no axis.
             let is_rule = what == &"axis" && [EXCLUDE, INCLUDE].contains(&entry.key.as_str());
-            if !is_rule && !known.contains(&entry.key.as_str()) {
+            let is_whole = whole.iter().any(|key| entry.value.get(key).is_some());
+            if !is_rule && !is_whole && !known.contains(&entry.key.as_str()) {
                 let message = format!("no {what} is called `{}`", entry.key);
                 let hint = suggest::hint(&entry.key, &section.key, known.iter().copied());
                 errors.push(Diagnostic::at(entry.key_origin, message).hint(hint));

@@ -174,3 +174,20 @@ fn a_profile_may_take_values_away_that_rules_name() {
     let ended = bench.run(&["check", "y.toml"]);
     assert!(ended.stdout.contains("2 nodes"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_profile_adds_stages_and_tables_that_say_what_they_are() {
+    let text = format!(
+        "[experiment]\nname = 'x'\n[stages.s]\n{}[profiles.more.stages.t]\n{}\
+         [profiles.more.tables.all]\nfrom = 's'\n",
+        says("s"),
+        says("t")
+    );
+    let bench = Bench::new(&text);
+    assert_eq!(bench.to_run(&[]), ["s"]);
+    assert_eq!(bench.to_run(&["--profile", "more"]), ["s", "t"]);
+    let unknown = text.replace("profiles.more.stages.t]\nkind = 'exec'", "profiles.more.stages.t]");
+    bench.write("x.toml", &unknown);
+    let ended = bench.run(&["check", "x.toml"]);
+    assert!(ended.stderr.contains("no stage is called `t`"), "{}", ended.stderr);
+}
