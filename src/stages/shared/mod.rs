@@ -4,7 +4,9 @@
 pub mod bench;
 pub mod canvas;
 pub mod film;
+pub mod findings;
 pub mod geometry;
+pub mod layers;
 pub mod network;
 pub mod pretrained;
 pub mod pretraining;
