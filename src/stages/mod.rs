@@ -15,6 +15,8 @@ pub mod exec;
 pub mod images_idx;
 pub mod images_table;
 pub mod manifold_build;
+#[cfg(test)]
+mod manifold_build_tests;
 pub mod manifold_capacity;
 #[cfg(test)]
 mod manifold_capacity_tests;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 pub mod bench;
 pub mod canvas;
+pub mod confidence;
+pub mod exemplars;
 pub mod film;
 pub mod findings;
 pub mod geometry;
@@ -13,6 +15,7 @@ pub mod pretraining;
 pub mod problem;
 pub mod searches;
 pub mod training;
+pub mod warp;
 pub mod word;
 
 /// The name of the file that holds the state of a checkpoint.
