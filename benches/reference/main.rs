@@ -1,11 +1,13 @@
 //! Compares the science with files of reference values, folder by folder.
 //!
 //! `cargo bench --bench reference -- FOLDER` prints a table of the worst error of each quantity and fails where one is
-//! beyond its tolerance. The folder holds `critical` and `manifold/golden`, as their READMEs describe; the files are
+//! beyond its tolerance. The folder holds `critical` and `manifold`, as their READMEs describe; the files are
 //! not part of this repository. What of them is typed into tests runs with these; this runs over whole files.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
 mod critical;
+mod glue;
+mod layers;
 mod manifold;
 mod npz;
 mod table;
@@ -35,5 +37,7 @@ fn compare(folder: &Path) -> anyhow::Result<table::Comparisons> {
     let mut table = table::Comparisons::default();
     critical::compare(&folder.join("critical"), &mut table)?;
     manifold::compare(&folder.join("manifold/golden"), &mut table)?;
+    glue::compare(&folder.join("manifold/golden"), &mut table)?;
+    layers::compare(&folder.join("manifold"), &mut table)?;
     Ok(table)
 }

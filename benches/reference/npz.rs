@@ -54,6 +54,11 @@ impl Npz {
         Ok(Self { bytes, entries })
     }
 
+    /// Counts the arrays.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Reads an array.
     pub(crate) fn get(&self, name: &str) -> anyhow::Result<Array> {
         let file = format!("{name}.npy");

@@ -38,11 +38,22 @@ pub struct AnchorOptions {
     pub draws: usize,
     /// Which number of dimensions enters the manifold's dimension.
     pub basis: DimensionBasis,
+    /// Whether each vector is followed by its mirror image, `t` by `−t`; an odd last draw gets one too.
+    pub antithetic: bool,
+    /// Whether the capacity is corrected by the squared length of `t`, whose mean is known: by Moreau's theorem it is
+    /// the sum of the squared lengths of two projections, of which the capacity is one.
+    pub control_variate: bool,
 }
 
 impl Default for AnchorOptions {
     fn default() -> Self {
-        Self { kappa: 0.0, draws: 200, basis: DimensionBasis::Upstream }
+        Self {
+            kappa: 0.0,
+            draws: 200,
+            basis: DimensionBasis::Upstream,
+            antithetic: false,
+            control_variate: false,
+        }
     }
 }
 
@@ -92,7 +103,12 @@ pub fn anchor_geometry(
     options: &AnchorOptions,
     stream: &mut Stream,
 ) -> Result<AnchorGeometry, AnchorError> {
-    summarize(cloud, options, |draw| cloud.draw(stream, draw))
+    if options.draws < 2 {
+        return Err(AnchorError::Draws(options.draws));
+    }
+    let mut sampler = Sampler::new(cloud, options)?;
+    sampler.draw(options.draws, stream)?;
+    sampler.geometry()
 }
 
 /// Computes the same from given vectors, rows of `rank + 1` numbers with the center coordinate last.
@@ -103,49 +119,93 @@ pub fn anchor_geometry_of_draws(
     draws: &[f64],
 ) -> Result<AnchorGeometry, AnchorError> {
     let rank = cloud.rank();
-    let mut rows = draws.chunks_exact(rank + 1);
-    let options = AnchorOptions { kappa, draws: rows.len(), basis };
-    summarize(cloud, &options, |draw| {
-        if let Some(row) = rows.next() {
-            draw.within.copy_from_slice(&row[..rank]);
-            draw.center = row[rank];
-        }
-    })
-}
-
-fn summarize(
-    cloud: &PointCloud,
-    options: &AnchorOptions,
-    mut next: impl FnMut(&mut Draw),
-) -> Result<AnchorGeometry, AnchorError> {
-    if !options.kappa.is_finite() {
-        return Err(AnchorError::Margin(options.kappa));
-    }
+    let rows = draws.chunks_exact(rank + 1);
+    let options = AnchorOptions { kappa, draws: rows.len(), basis, ..AnchorOptions::default() };
     if options.draws < 2 {
         return Err(AnchorError::Draws(options.draws));
     }
-    let mut anchors = Anchors::new(cloud, options);
-    let mut draw = cloud.empty_draw();
-    for _ in 0..options.draws {
-        next(&mut draw);
-        anchors.push(&draw, options)?;
+    let mut sampler = Sampler::new(cloud, &options)?;
+    for row in rows {
+        sampler.draw.within.copy_from_slice(&row[..rank]);
+        sampler.draw.center = row[rank];
+        sampler.anchors.push(&sampler.draw, &options)?;
     }
-    let inverse_capacity = Estimate::of_samples(anchors.squares.iter().copied());
-    if inverse_capacity.value <= 0.0 {
-        return Err(AnchorError::Untouched(options.draws));
+    sampler.geometry()
+}
+
+/// The anchor points of one manifold, more and more of them.
+pub struct Sampler<'a> {
+    anchors: Anchors<'a>,
+    options: AnchorOptions,
+    draw: Draw,
+}
+
+impl<'a> Sampler<'a> {
+    /// Begins without any; how many are drawn is said later.
+    pub fn new(cloud: &'a PointCloud, options: &AnchorOptions) -> Result<Self, AnchorError> {
+        if !options.kappa.is_finite() {
+            return Err(AnchorError::Margin(options.kappa));
+        }
+        let (anchors, draw) = (Anchors::new(cloud, options), cloud.empty_draw());
+        Ok(Self { anchors, options: *options, draw })
     }
-    let dimensions = match options.basis {
-        DimensionBasis::Upstream => cloud.dimensions(),
-        DimensionBasis::Rank => cloud.rank(),
-    };
-    let cosine = Estimate::of_samples(anchors.cosines.iter().copied());
-    Ok(AnchorGeometry {
-        capacity: inverse_capacity.inverse(),
-        radius: Estimate::of_samples(anchors.squared_deviations().into_iter()).sqrt(),
-        dimension: cosine.scaled_square(dimensions as f64),
-        support_mean: anchors.support as f64 / options.draws as f64,
-        interior_fraction: anchors.interior as f64 / options.draws as f64,
-    })
+
+    /// Returns the number of draws so far.
+    pub fn draws(&self) -> usize {
+        self.anchors.squares.len()
+    }
+
+    /// Draws from a stream, always the same one, until there are as many as asked for.
+    pub fn draw(&mut self, total: usize, stream: &mut Stream) -> Result<(), NotConverged> {
+        while self.draws() < total {
+            self.anchors.cloud.draw(stream, &mut self.draw);
+            self.anchors.push(&self.draw, &self.options)?;
+            if self.options.antithetic {
+                self.draw.mirror();
+                self.anchors.push(&self.draw, &self.options)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Summarizes at least two draws; of mirrored ones, at least two pairs.
+    pub fn geometry(&self) -> Result<AnchorGeometry, AnchorError> {
+        let anchors = &self.anchors;
+        let draws = self.draws();
+        let samples = self.samples(&anchors.squares);
+        let inverse_capacity = if self.options.control_variate {
+            let kappa = self.options.kappa;
+            let expected = (anchors.cloud.rank() + 1) as f64 + kappa * kappa;
+            Estimate::controlled(&samples, &self.samples(&anchors.lengths), expected)
+        } else {
+            Estimate::of_samples(samples.into_iter())
+        };
+        if inverse_capacity.value <= 0.0 || anchors.interior == draws {
+            return Err(AnchorError::Untouched(draws));
+        }
+        let dimensions = match self.options.basis {
+            DimensionBasis::Upstream => anchors.cloud.dimensions(),
+            DimensionBasis::Rank => anchors.cloud.rank(),
+        };
+        let cosine = Estimate::of_samples(self.samples(&anchors.cosines).into_iter());
+        let deviations = self.samples(&anchors.squared_deviations());
+        Ok(AnchorGeometry {
+            capacity: inverse_capacity.inverse(),
+            radius: Estimate::of_samples(deviations.into_iter()).sqrt(),
+            dimension: cosine.scaled_square(dimensions as f64),
+            support_mean: anchors.support as f64 / draws as f64,
+            interior_fraction: anchors.interior as f64 / draws as f64,
+        })
+    }
+
+    /// Returns independent samples: those of a draw and its mirror image are averaged.
+    fn samples(&self, values: &[f64]) -> Vec<f64> {
+        if self.options.antithetic {
+            values.chunks_exact(2).map(|pair| f64::midpoint(pair[0], pair[1])).collect()
+        } else {
+            values.to_vec()
+        }
+    }
 }
 
 /// The anchor points of the draws so far.
@@ -156,6 +216,8 @@ struct Anchors<'a> {
     linear: Vec<f64>,
     /// Squared lengths of the projections onto the cone.
     squares: Vec<f64>,
+    /// Squared lengths of the vectors, in the dimensions of the cone.
+    lengths: Vec<f64>,
     /// Cosines between draw and anchor, the center coordinate left out.
     cosines: Vec<f64>,
     /// `draws × rank`, row-major: the anchor points about the center.
@@ -171,6 +233,7 @@ impl<'a> Anchors<'a> {
             nnls: Nnls::new(cloud.points()),
             linear: vec![0.0; cloud.points()],
             squares: Vec::with_capacity(options.draws),
+            lengths: Vec::with_capacity(options.draws),
             cosines: Vec::with_capacity(options.draws),
             positions: Vec::with_capacity(options.draws * cloud.rank()),
             support: 0,
@@ -205,6 +268,7 @@ impl<'a> Anchors<'a> {
             }
         }
         self.squares.push(square);
+        self.lengths.push(dot(&draw.within, &draw.within) + shifted * shifted);
         self.cosines.push(cosine(draw, &self.positions[start..], options.basis));
         Ok(())
     }
@@ -243,233 +307,4 @@ fn first_maximum(values: &[f64]) -> usize {
         }
     }
     best
-}
-
-#[cfg(test)]
-mod tests {
-    use std::f64::consts::PI;
-
-    use faer::Mat;
-
-    use super::*;
-    use crate::rng::Streams;
-
-    fn sampled(cloud: &PointCloud, options: &AnchorOptions) -> AnchorGeometry {
-        let mut stream = Streams::new(11, "test").stream("anchors");
-        anchor_geometry(cloud, options, &mut stream).unwrap()
-    }
-
-    fn check(name: &str, estimate: Estimate, expected: f64) {
-        let error = (estimate.value - expected).abs();
-        assert!(
-            error <= 4.5 * estimate.standard_error + 1e-12,
-            "{name}: {estimate:?}, not {expected}"
-        );
-        assert!(
-            estimate.standard_error < 0.05 * expected.max(1e-3),
-            "{name}: {estimate:?} says little"
-        );
-    }
-
-    fn segment(half_length: f64) -> PointCloud {
-        PointCloud::from_coordinates(&[-half_length, half_length], 2)
-    }
-
-    /// Points on a circle of radius 1.
-    fn ring(points: usize) -> PointCloud {
-        let angle = |i: usize| 2.0 * PI * i as f64 / points as f64;
-        let circle: Vec<f64> = (0..points).flat_map(|i| [angle(i).cos(), angle(i).sin()]).collect();
-        PointCloud::from_coordinates(&circle, points)
-    }
-
-    /// The points ±r along each of ten axes.
-    fn cross_polytope(radius: f64) -> PointCloud {
-        let axes = |length: f64| (0..100).map(move |i| if i % 11 == 0 { length } else { 0.0 });
-        let rows: Vec<f64> = axes(radius).chain(axes(-radius)).collect();
-        PointCloud::from_coordinates(&rows, 20)
-    }
-
-    #[test]
-    fn capacity_of_a_point_is_that_of_the_perceptron() {
-        // Gardner 1988: 1/capacity = ∫ (t + κ)² over t > -κ.
-        let point = PointCloud::from_coordinates(&[], 1);
-        for kappa in [0.0, 0.5, 1.0, 1.5] {
-            let options = AnchorOptions { kappa, draws: 20_000, ..AnchorOptions::default() };
-            let below = 0.5 * (1.0 + libm::erf(kappa / 2f64.sqrt()));
-            let density = (-0.5 * kappa * kappa).exp() / (2.0 * PI).sqrt();
-            let expected = 1.0 / ((1.0 + kappa * kappa) * below + kappa * density);
-            let geometry = sampled(&point, &options);
-            check("capacity", geometry.capacity, expected);
-            assert_eq!((geometry.radius.value, geometry.dimension.value), (0.0, 0.0));
-        }
-    }
-
-    #[test]
-    fn segments_follow_the_angle_of_their_cone() {
-        let options = AnchorOptions { draws: 20_000, ..AnchorOptions::default() };
-        for half_length in [0.25, 1.0, 4.0f64] {
-            let angle = half_length.atan();
-            let geometry = sampled(&segment(half_length), &options);
-            check("capacity", geometry.capacity.inverse(), 0.5 + 2.0 / PI * angle);
-            // The anchor is the tangent of the angle of t within the cone, and an end point outside.
-            let square = (half_length - angle + (PI - angle) * half_length.powi(2)) / PI;
-            check("radius", geometry.radius, square.sqrt());
-            assert!((geometry.dimension.value - 1.0).abs() < 1e-6, "{:?}", geometry.dimension);
-        }
-    }
-
-    #[test]
-    fn the_published_dimension_counts_the_null_direction() {
-        let gram = Mat::from_fn(2, 2, |i, j| if i == j { 1.0 } else { -1.0 });
-        let cloud = PointCloud::from_gram(gram.as_ref(), 500, 1.0).unwrap();
-        let options = AnchorOptions { draws: 20_000, ..AnchorOptions::default() };
-        // E|cos| = 2/π in two dimensions. replicaMFT @d56eda1 gives 0.8111 for 40 segments.
-        check("published", sampled(&cloud, &options).dimension, 8.0 / (PI * PI));
-        let options = AnchorOptions { basis: DimensionBasis::Rank, ..options };
-        assert!((sampled(&cloud, &options).dimension.value - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn capacity_of_a_disk_is_that_of_a_self_dual_cone() {
-        // A ball of radius 1 in D dimensions: 2 / (D + 1).
-        let options = AnchorOptions { draws: 4_000, ..AnchorOptions::default() };
-        check("capacity", sampled(&ring(720), &options).capacity, 2.0 / 3.0);
-    }
-
-    #[test]
-    fn capacity_of_orthogonal_generators_counts_them() {
-        // A simplex so large that points and center make right angles: each adds E[t₊²] = 1/2.
-        let gram = Mat::from_fn(6, 6, |i, j| if i == j { 5.0 } else { -1.0 });
-        let cloud = PointCloud::from_gram(gram.as_ref(), 100, 5.0).unwrap();
-        let options = AnchorOptions { draws: 4_000, ..AnchorOptions::default() };
-        let geometry = sampled(&cloud, &options);
-        check("capacity", geometry.capacity, 2.0 / 6.0);
-        assert!((geometry.support_mean - 3.0).abs() < 5.0 * (1.5f64 / 4_000.0).sqrt());
-        assert!(
-            (geometry.interior_fraction - 1.0 / 64.0).abs()
-                < 5.0 * (1.0f64 / 64.0 / 4_000.0).sqrt()
-        );
-    }
-
-    #[test]
-    fn a_cross_polytope_agrees_with_the_reference_implementation() {
-        // replicaMFT @d56eda1, D = 10, R = 1.5, 400 draws of its own: 0.2576, 0.9891, 7.309.
-        let cloud = cross_polytope(1.5);
-        let geometry = sampled(&cloud, &AnchorOptions { draws: 400, ..AnchorOptions::default() });
-        for (ours, theirs) in [
-            (geometry.capacity, 0.257_629),
-            (geometry.radius, 0.989_130),
-            (geometry.dimension, 7.309_132),
-        ] {
-            assert!(
-                (ours.value - theirs).abs() < 4.5 * 2f64.sqrt() * ours.standard_error,
-                "{ours:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn given_draws_have_their_reference_values() {
-        // Made by an independent program: the support by scipy.optimize.nnls, then the normal equations on it and all
-        // averages in 60 digits (mpmath), the optimality of each draw checked to 40.
-        let residue = |n: usize, modulus: usize| (n % modulus) as f64;
-        let draw = |i: usize, d: usize| (residue(37 * i + 101 * d + 13 * i * d, 199) - 99.0) / 50.0;
-        let draws: Vec<f64> = (0..200).map(|n| draw(n / 5, n % 5)).collect();
-        let corner = |n: usize| if n / 4 % 4 == n % 4 { 1.5 } else { 0.0 };
-        let polytope: Vec<f64> =
-            (0..32).map(|n| if n < 16 { corner(n) } else { -corner(n) }).collect();
-        let scattered = |i: usize, d: usize| {
-            (residue(29 * i * i + 17 * d * d + 7 * i * d + 3 * i + 11 * d, 61) - 30.0) / 16.0
-        };
-        let scattered: Vec<f64> = (0..48).map(|n| scattered(n / 4, n % 4)).collect();
-        let check = |rows: &[f64], kappa: f64, expected: [f64; 5]| {
-            let cloud = PointCloud::from_coordinates(rows, rows.len() / 4);
-            let basis = DimensionBasis::Upstream;
-            let found = anchor_geometry_of_draws(&cloud, kappa, basis, &draws).unwrap();
-            let (capacity, radius, dimension) = (found.capacity, found.radius, found.dimension);
-            let found = [
-                capacity.value,
-                radius.value,
-                dimension.value,
-                found.interior_fraction,
-                found.support_mean,
-            ];
-            for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{found} {expected}");
-            }
-        };
-        let (a, b) = (0.348_124_529_796_932_6, 1.049_523_370_720_191_6);
-        check(&polytope, 0.0, [a, b, 3.467_199_173_066_104_5, 0.05, 2.825]);
-        let (a, b) = (0.245_304_358_316_832_12, 0.961_624_330_424_601);
-        check(&polytope, 0.5, [a, b, 3.705_201_017_924_781_4, 0.0, 3.1]);
-        let (a, b) = (0.262_085_831_794_301_9, 1.867_368_874_416_056);
-        check(&scattered, 0.0, [a, b, 3.210_543_182_130_415, 0.0, 2.725]);
-        let (a, b) = (0.205_785_422_051_790_26, 1.689_988_655_741_568_6);
-        check(&scattered, 0.5, [a, b, 3.415_852_541_354_087, 0.0, 3.0]);
-    }
-
-    fn given_draws(width: usize, count: usize) -> Vec<f64> {
-        let mut draws = vec![0.0; width * count];
-        Streams::new(5, "test").stream("draws").fill_normal(&mut draws);
-        draws
-    }
-
-    fn assert_equal(a: &AnchorGeometry, b: &AnchorGeometry) {
-        for (a, b) in [(a.capacity, b.capacity), (a.radius, b.radius), (a.dimension, b.dimension)] {
-            assert!(
-                (a.value - b.value).abs() < 1e-9
-                    && (a.standard_error - b.standard_error).abs() < 1e-9
-            );
-        }
-    }
-
-    #[test]
-    fn order_copies_and_orientation_of_the_points_change_nothing() {
-        let mut points = vec![0.0; 12 * 3];
-        Streams::new(6, "test").stream("points").fill_normal(&mut points);
-        let draws = given_draws(4, 300);
-        let geometry = |points: &[f64], draws: &[f64]| {
-            let cloud = PointCloud::from_coordinates(points, points.len() / 3);
-            anchor_geometry_of_draws(&cloud, 0.2, DimensionBasis::Upstream, draws).unwrap()
-        };
-        let expected = geometry(&points, &draws);
-        let backwards: Vec<f64> = points.chunks(3).rev().flatten().copied().collect();
-        assert_equal(&geometry(&backwards, &draws), &expected);
-        assert_equal(&geometry(&[points.clone(), points.clone()].concat(), &draws), &expected);
-        let rotate = |row: &[f64]| {
-            let mut row = row.to_vec();
-            (row[0], row[1]) = (0.6 * row[0] - 0.8 * row[1], 0.8 * row[0] + 0.6 * row[1]);
-            row
-        };
-        let turned: Vec<f64> = points.chunks(3).flat_map(rotate).collect();
-        let turned_draws: Vec<f64> = draws.chunks(4).flat_map(rotate).collect();
-        assert_equal(&geometry(&turned, &turned_draws), &expected);
-    }
-
-    #[test]
-    fn a_margin_shifts_the_center_coordinate() {
-        let draws = given_draws(11, 200);
-        let shifted: Vec<f64> = draws
-            .iter()
-            .enumerate()
-            .map(|(i, t)| if i % 11 == 10 { t + 0.5 } else { *t })
-            .collect();
-        let geometry = |kappa, draws: &[f64]| {
-            let cloud = cross_polytope(1.5);
-            anchor_geometry_of_draws(&cloud, kappa, DimensionBasis::Rank, draws).unwrap()
-        };
-        assert_equal(&geometry(0.5, &draws), &geometry(0.0, &shifted));
-    }
-
-    #[test]
-    fn what_cannot_be_measured_is_an_error() {
-        let mut stream = Streams::new(1, "test").stream("anchors");
-        let mut failure = |kappa, draws| {
-            let options = AnchorOptions { kappa, draws, ..AnchorOptions::default() };
-            anchor_geometry(&segment(1.0), &options, &mut stream).unwrap_err()
-        };
-        assert!(matches!(failure(f64::NAN, 10), AnchorError::Margin(_)));
-        assert_eq!(failure(0.0, 1), AnchorError::Draws(1));
-        assert_eq!(failure(-50.0, 10), AnchorError::Untouched(10));
-    }
 }

@@ -47,6 +47,8 @@ pub struct LowRank {
     pub reps: usize,
     /// How many directions are removed.
     pub rank: RankChoice,
+    /// Where the minimizations begin.
+    pub starts: Starts,
     /// Which of the starts is kept.
     pub selection: Selection,
     /// Minimizer steps a start.
@@ -60,6 +62,7 @@ impl Default for LowRank {
         Self {
             reps: 10,
             rank: RankChoice::Automatic { k_min: 1 },
+            starts: Starts::Random,
             selection: Selection::Stability,
             max_iterations: 200,
             gradient_tolerance: 1e-4,
@@ -78,6 +81,17 @@ pub enum RankChoice {
     },
     /// This many, for results that are to be compared with each other; more than can be removed is an error.
     Fixed(usize),
+}
+
+/// Where minimizations begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Starts {
+    /// At random directions, as the published program does.
+    #[default]
+    Random,
+    /// At the directions that were kept for one less, and a random one: what the published program prepares and does not
+    /// use. With it a fixed number is reached through all smaller ones.
+    Warm,
 }
 
 /// Which of several minimizations is kept.
@@ -170,10 +184,12 @@ pub fn correlated_directions(
     let mut removals = vec![centers.nothing_removed()];
     let mut chosen = 0;
     if let CenterCorrection::LowRank(options) = correction {
-        let (ranks, k_min) = centers.ranks(options.rank)?;
+        let (ranks, k_min) = centers.ranks(options)?;
         let most = *ranks.end();
         for k in ranks {
-            removals.push(centers.best_removal(k, options, streams, watch)?);
+            let before = &removals[removals.len() - 1].basis;
+            let removal = centers.best_removal(k, options, before, streams, watch)?;
+            removals.push(removal);
             watch.report(k as f64 / most as f64);
             if k >= k_min && rose_three_times(&removals) {
                 break;
@@ -192,13 +208,13 @@ pub fn correlated_directions(
 }
 
 /// One number of directions, and the directions in the coordinates of [`Centers`].
-struct Removal {
-    trial: RankTrial,
-    basis: Mat<f64>,
+pub(super) struct Removal {
+    pub(super) trial: RankTrial,
+    pub(super) basis: Mat<f64>,
 }
 
 /// Tells whether more than four directions were tried and the last three made matters worse (published stop rule).
-fn rose_three_times(removals: &[Removal]) -> bool {
+pub(super) fn rose_three_times(removals: &[Removal]) -> bool {
     let residuals: Vec<f64> = removals.iter().rev().map(|r| r.trial.residual).take(4).collect();
     removals.last().is_some_and(|removal| removal.trial.k > 4)
         && residuals.len() == 4
@@ -206,7 +222,7 @@ fn rose_three_times(removals: &[Removal]) -> bool {
 }
 
 /// Returns the position of the first smallest residual among those with at least `k_min` directions.
-fn least_correlated(removals: &[Removal], k_min: usize) -> usize {
+pub(super) fn least_correlated(removals: &[Removal], k_min: usize) -> usize {
     let allowed = removals.iter().enumerate().filter(|(_, removal)| removal.trial.k >= k_min);
     let best = allowed.min_by(|a, b| a.1.trial.residual.total_cmp(&b.1.trial.residual));
     best.map_or(0, |(position, _)| position)
@@ -257,10 +273,10 @@ impl Centers {
     }
 
     /// Returns the numbers of directions to try, and the smallest that may be chosen.
-    fn ranks(&self, choice: RankChoice) -> Result<(RangeInclusive<usize>, usize), CenterError> {
+    fn ranks(&self, options: &LowRank) -> Result<(RangeInclusive<usize>, usize), CenterError> {
         let left = self.rank() - 1;
         let tried = self.max_k().min(left);
-        match choice {
+        match options.rank {
             RankChoice::Automatic { k_min } if k_min > tried.max(1) => {
                 Err(CenterError::TooManyDirections { k: k_min, cap: tried })
             }
@@ -268,7 +284,10 @@ impl Centers {
             RankChoice::Fixed(k) if k > left => {
                 Err(CenterError::TooManyDirections { k, cap: left })
             }
-            RankChoice::Fixed(k) => Ok((k.max(1)..=k, k)),
+            RankChoice::Fixed(k) => match options.starts {
+                Starts::Random => Ok((k.max(1)..=k, k)),
+                Starts::Warm => Ok((1..=k, k)),
+            },
         }
     }
 
@@ -281,11 +300,12 @@ impl Centers {
         Removal { trial, basis }
     }
 
-    /// Minimizes from all random starts and keeps one.
+    /// Minimizes from all starts and keeps one; `before` are the directions kept for one less.
     fn best_removal(
         &self,
         k: usize,
         options: &LowRank,
+        before: &Mat<f64>,
         streams: &Streams,
         watch: &Watch<'_>,
     ) -> Result<Removal, CenterError> {
@@ -297,7 +317,14 @@ impl Centers {
         };
         let starts: Vec<Start> = (0..options.reps)
             .into_par_iter()
-            .map(|rep| self.minimize(k, rep, &limits, streams))
+            .map(|rep| {
+                let mut start = self.random_directions(k, rep, streams);
+                if options.starts == Starts::Warm {
+                    let kept = before.ncols().min(k);
+                    start.as_mut().subcols_mut(0, kept).copy_from(before.as_ref().subcols(0, kept));
+                }
+                self.minimize(&start, &limits)
+            })
             .collect();
         if watch.is_cancelled() {
             return Err(CenterError::Cancelled);
@@ -316,13 +343,16 @@ impl Centers {
         Ok(Removal { trial: RankTrial { k, residual, stability, cost, costs }, basis })
     }
 
-    fn minimize(&self, k: usize, rep: usize, limits: &Limits<'_>, streams: &Streams) -> Start {
+    fn random_directions(&self, k: usize, rep: usize, streams: &Streams) -> Mat<f64> {
         let mut stream = streams.indexed("center directions", (k as u64) << 32 | rep as u64);
         let normals = Mat::from_fn(self.spectrum.vectors.nrows(), k, |_, _| stream.normal());
         // One normal a center, so that the start does not depend on the choice of principal directions.
-        let start = product(self.spectrum.vectors.transpose(), normals.as_ref());
-        let mut correlation = self.correlation(k);
-        let minimum = grassmann::minimize(&mut correlation, &start, limits);
+        product(self.spectrum.vectors.transpose(), normals.as_ref())
+    }
+
+    fn minimize(&self, start: &Mat<f64>, limits: &Limits<'_>) -> Start {
+        let mut correlation = self.correlation(start.ncols());
+        let minimum = grassmann::minimize(&mut correlation, start, limits);
         let cost = correlation.evaluate(minimum.basis.as_ref());
         Start {
             cost,
@@ -351,149 +381,4 @@ struct Start {
     residual: f64,
     stability: f64,
     basis: Mat<f64>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn find(gram: &Mat<f64>, correction: CenterCorrection) -> Result<CenterGeometry, CenterError> {
-        let streams = Streams::new(1, "test");
-        correlated_directions(gram.as_ref(), &correction, &streams, &Watch::none())
-    }
-
-    fn low_rank(rank: RankChoice) -> CenterCorrection {
-        CenterCorrection::LowRank(LowRank { rank, ..LowRank::default() })
-    }
-
-    /// Orthonormal centers about their mean: a regular simplex.
-    fn simplex(count: usize) -> Mat<f64> {
-        Mat::from_fn(count, count, |i, j| f64::from(i == j) - 1.0 / count as f64)
-    }
-
-    /// Orthonormal centers displaced along `common` more directions, about their mean.
-    fn displaced(count: usize, common: usize) -> Mat<f64> {
-        let mut stream = Streams::new(2, "test").stream("centers");
-        let centers = Mat::from_fn(count, count + common, |i, j| {
-            if j < count { f64::from(i == j) } else { 5.0 * stream.normal() }
-        });
-        let mean = Mat::from_fn(count, count, |i, j| f64::from(i == j) - 1.0 / count as f64);
-        let centers = mean * centers;
-        &centers * centers.transpose()
-    }
-
-    #[test]
-    fn a_simplex_has_equal_correlations_and_variances() {
-        let found = find(&simplex(31), CenterCorrection::None).unwrap();
-        assert!((found.correlation - 1.0 / 30.0).abs() < 1e-14);
-        // 28 of 30 equal variances hold less than 95 %, and ten more are tried.
-        assert_eq!((found.max_k, found.k, found.trials.len()), (38, 0, 1));
-        assert!((found.trials[0].costs[0] - 0.5 * (31.0 + 31.0 / 30.0)).abs() < 1e-12);
-    }
-
-    #[test]
-    fn common_directions_are_found_and_removed() {
-        let gram = displaced(30, 3);
-        let found = find(&gram, CenterCorrection::default()).unwrap();
-        assert_eq!(found.k, 3);
-        assert!(found.correlation > 0.4 && found.trials[3].residual < 0.1, "{found:?}");
-        // The removed directions are orthonormal and hold the displacements: what is left is nearly a simplex.
-        let deviation =
-            found.removed.transpose() * &gram * &found.removed - Mat::<f64>::identity(3, 3);
-        assert!(deviation.norm_max() < 1e-10);
-        let shared = found.removed.transpose() * &gram;
-        let left = &gram - shared.transpose() * &shared;
-        for i in 0..30 {
-            assert!(left[(i, i)] > 0.6 && left[(i, i)] < 1.1, "{}", left[(i, i)]);
-        }
-    }
-
-    #[test]
-    fn few_manifolds_keep_a_dimension() {
-        for count in 2..=7 {
-            let found = find(&displaced(count, 2), CenterCorrection::default()).unwrap();
-            assert_eq!(found.trials.len(), count - 1);
-            assert!(found.k <= count - 2 && (found.k >= 1 || count == 2));
-            assert!(found.trials.iter().all(|trial| trial.residual.is_finite()));
-        }
-    }
-
-    #[test]
-    fn the_number_of_directions_can_be_set() {
-        let gram = displaced(12, 2);
-        for k in [0, 4, 10] {
-            let found = find(&gram, low_rank(RankChoice::Fixed(k))).unwrap();
-            assert_eq!((found.k, found.removed.ncols(), found.chosen().k), (k, k, k));
-        }
-        // Twelve centers about their mean have eleven dimensions, one of which is left.
-        let refused = |rank| find(&gram, low_rank(rank)).unwrap_err();
-        let error = CenterError::TooManyDirections { k: 11, cap: 10 };
-        assert_eq!(refused(RankChoice::Fixed(11)), error);
-        assert_eq!(refused(RankChoice::Automatic { k_min: 11 }), error);
-        // Uncorrelated centers are best left alone, which the published rule does not allow.
-        let gram = simplex(12);
-        assert_eq!(find(&gram, low_rank(RankChoice::Automatic { k_min: 1 })).unwrap().k, 1);
-        assert_eq!(find(&gram, low_rank(RankChoice::Automatic { k_min: 0 })).unwrap().k, 0);
-    }
-
-    #[test]
-    fn the_lowest_cost_can_be_selected() {
-        // Two steps a start leave every start somewhere else.
-        let trial = |selection| {
-            let rank = RankChoice::Fixed(3);
-            let options = LowRank { selection, rank, max_iterations: 2, ..LowRank::default() };
-            let found = find(&displaced(20, 2), CenterCorrection::LowRank(options)).unwrap();
-            found.chosen().clone()
-        };
-        let (by_cost, by_stability) = (trial(Selection::Cost), trial(Selection::Stability));
-        let lowest = by_cost.costs.iter().copied().fold(f64::INFINITY, f64::min);
-        assert_eq!((by_cost.cost, by_cost.costs.len()), (lowest, 10));
-        assert_eq!(by_cost.costs, by_stability.costs);
-        assert!(by_stability.cost > lowest && by_stability.stability > by_cost.stability);
-    }
-
-    #[test]
-    fn three_rises_end_the_search() {
-        let removal = |k: usize, residual| Removal {
-            trial: RankTrial { k, residual, stability: 1.0, cost: 0.0, costs: vec![] },
-            basis: Mat::zeros(0, 0),
-        };
-        let ended = |residuals: &[f64]| {
-            let removals: Vec<Removal> =
-                residuals.iter().enumerate().map(|(k, &residual)| removal(k, residual)).collect();
-            (rose_three_times(&removals), least_correlated(&removals, 1))
-        };
-        assert_eq!(ended(&[0.1, 0.5, 0.3, 0.4, 0.5]), (false, 2));
-        assert_eq!(ended(&[0.1, 0.5, 0.3, 0.4, 0.5, 0.6]), (true, 2));
-        assert_eq!(ended(&[0.1, 0.3, 0.3, 0.4, 0.5, 0.45]), (false, 1));
-    }
-
-    #[test]
-    fn centers_without_directions_are_an_error() {
-        let none = Mat::zeros(3, 3);
-        assert_eq!(find(&none, CenterCorrection::None).unwrap_err(), CenterError::Coincide);
-        let options = LowRank { reps: 0, ..LowRank::default() };
-        let failure = find(&simplex(9), CenterCorrection::LowRank(options)).unwrap_err();
-        assert_eq!(failure, CenterError::NoStart { k: 1 });
-        let watch = Watch::new(&|_| {}, &|| true);
-        let streams = Streams::new(1, "test");
-        let correction = CenterCorrection::default();
-        let failure = correlated_directions(simplex(9).as_ref(), &correction, &streams, &watch);
-        assert_eq!(failure.unwrap_err(), CenterError::Cancelled);
-    }
-
-    #[test]
-    fn coinciding_and_central_centers_do_no_harm() {
-        // Centers 1 and -1 along three axes, one copy, and one at the mean.
-        let axis = |i: usize| (i / 2, if i.is_multiple_of(2) { 1.0 } else { -1.0 });
-        let gram = Mat::from_fn(8, 8, |i, j| match (i, j) {
-            (7, _) | (_, 7) => 0.0,
-            (i, j) => {
-                let ((a, x), (b, y)) = (axis(i % 6), axis(j % 6));
-                f64::from(a == b) * x * y
-            }
-        });
-        let found = find(&gram, CenterCorrection::default()).unwrap();
-        assert!(found.trials.iter().all(|trial| trial.residual.is_finite()), "{found:?}");
-    }
 }

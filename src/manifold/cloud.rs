@@ -37,6 +37,14 @@ pub struct Draw {
     normals: Vec<f64>,
 }
 
+impl Draw {
+    /// Turns the vector to its opposite.
+    pub fn mirror(&mut self) {
+        self.within.iter_mut().for_each(|coordinate| *coordinate = -*coordinate);
+        self.center = -self.center;
+    }
+}
+
 impl PointCloud {
     /// Finds the points of a Gram matrix (`M × M`, inner products about the center, in squared center norms).
     ///

@@ -270,3 +270,35 @@ fn progress_reaches_its_end_and_a_cancelled_analysis_stops() {
         assert_eq!(run(&Watch::new(&note, &stop)).unwrap_err(), MftmaError::Cancelled);
     }
 }
+
+#[test]
+fn drawing_ends_at_the_standard_error_that_is_asked_for() {
+    let layer = Layer::random(10, 8, 60);
+    let options = MftmaOptions { draws: 20_000, ..uncorrected(0) };
+    let known = layer.analyze(&options).unwrap();
+    for (target, antithetic, control_variate) in
+        [(0.02, false, false), (0.01, false, true), (0.005, true, true)]
+    {
+        let standard_error = Some(target);
+        let found = layer
+            .analyze(&MftmaOptions { standard_error, antithetic, control_variate, ..options })
+            .unwrap();
+        let capacity = found.capacity;
+        assert!(capacity.standard_error <= target * capacity.value, "{target}: {capacity:?}");
+        // Not many more than are needed.
+        assert!(capacity.standard_error > 0.8 * target * capacity.value, "{target}: {capacity:?}");
+        assert!((100..20_000).contains(&found.draws), "{}", found.draws);
+        let spread = f64::hypot(capacity.standard_error, known.capacity.standard_error);
+        assert!((capacity.value - known.capacity.value).abs() < 4.5 * spread);
+    }
+    // An error that is not reached ends at the draws that are allowed.
+    let standard_error = Some(1e-9);
+    let found = layer.analyze(&MftmaOptions { standard_error, draws: 300, ..options }).unwrap();
+    assert_eq!(found.draws, 300);
+    let plain = layer.analyze(&MftmaOptions { draws: 300, ..options }).unwrap();
+    assert_same(&plain, &found, 1.0, 0.0);
+    let error = |options| layer.analyze(&options).unwrap_err().to_string();
+    let standard_error = Some(0.0);
+    assert!(error(MftmaOptions { standard_error, ..options }).contains("above 0, not 0"));
+    assert!(error(MftmaOptions { draws: 3, antithetic: true, ..options }).contains("at least 4"));
+}

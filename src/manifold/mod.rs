@@ -10,16 +10,34 @@ pub mod mftma;
 #[cfg(test)]
 mod mftma_tests;
 
+pub mod glue;
+#[cfg(test)]
+mod glue_tests;
+
+pub mod alignment;
+pub mod dichotomy;
+pub mod effective;
+
+pub mod separability;
+pub mod simulated;
+
 pub mod gram;
+pub mod joint;
+pub mod projection;
 
 pub mod centers;
+#[cfg(test)]
+mod centers_tests;
 pub mod correlation;
 pub mod grassmann;
 
 pub mod residual;
 
 pub mod anchors;
+#[cfg(test)]
+mod anchors_tests;
 pub mod cloud;
+pub mod cone;
 pub mod nnls;
 
 pub mod dimensions;

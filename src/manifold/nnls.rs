@@ -66,15 +66,46 @@ impl Nnls {
         }
     }
 
+    /// Prepares for another number of generators.
+    pub fn resize(&mut self, size: usize) {
+        self.size = size;
+        self.factor.resize(size * size, 0.0);
+        for numbers in [&mut self.forward, &mut self.trial, &mut self.slack] {
+            numbers.resize(size, 0.0);
+        }
+        self.status.resize(size, Status::Free);
+    }
+
     /// Solves for the Gram `G` (`size × size`, row-major, symmetric, finite) and the linear term `c`.
     ///
     /// The solution stays readable through [`Nnls::support`] and [`Nnls::weights`] until the next call.
     pub fn solve(&mut self, gram: &[f64], linear: &[f64]) -> Result<(), NotConverged> {
+        self.solve_from(gram, linear, (&[], &[]))
+    }
+
+    /// Solves the same from a support and its positive weights, such as the solution without the latest generators.
+    pub fn solve_from(
+        &mut self,
+        gram: &[f64],
+        linear: &[f64],
+        (support, weights): (&[usize], &[f64]),
+    ) -> Result<(), NotConverged> {
         debug_assert_eq!((gram.len(), linear.len()), (self.size * self.size, self.size));
         self.support.clear();
         self.weights.clear();
         self.status.fill(Status::Free);
         self.slack.copy_from_slice(linear);
+        for (&index, &weight) in support.iter().zip(weights) {
+            if self.factor_row(gram, linear, self.support.len(), index) {
+                self.support.push(index);
+                self.weights.push(weight);
+                self.status[index] = Status::InSupport;
+            }
+        }
+        if !self.support.is_empty() {
+            self.retreat_to_feasible(gram, linear);
+            self.update_slack(gram, linear);
+        }
         let scale = linear.iter().fold(0.0f64, |largest, c| largest.max(c.abs()));
         let tolerance = SLACK_TOLERANCE * scale;
         let steps = STEPS_PER_POINT * self.size;
@@ -306,6 +337,24 @@ mod tests {
                         "an earlier problem leaks into this one"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn any_start_leads_to_the_same_projection() {
+        let mut stream = Streams::new(5, "test").stream("starts");
+        let mut warm = Nnls::new(1);
+        warm.resize(30);
+        for _ in 0..100 {
+            let problem = Problem::random(&mut stream, 30, 12);
+            let cold = solve(&problem);
+            let order = stream.permutation(30);
+            for start in [cold.support(), &order[..20]] {
+                let (gram, linear) = (problem.gram(), problem.linear());
+                warm.solve_from(&gram, &linear, (start, &[0.7; 30])).unwrap();
+                let (a, b) = (problem.projection(&cold), problem.projection(&warm));
+                assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-10), "{a:?} {b:?}");
             }
         }
     }

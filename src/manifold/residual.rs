@@ -6,12 +6,11 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par, Scale};
 use thiserror::Error;
 
-use super::anchors::{self, AnchorError, AnchorGeometry, AnchorOptions};
+use super::anchors::{AnchorError, AnchorGeometry};
 use super::arithmetic::{dot, product};
 use super::centers::CenterGeometry;
 use super::cloud::PointCloud;
 use super::gram::LayerGram;
-use crate::rng::Stream;
 
 /// A squared length below this fraction of the terms that it was summed from is rounding.
 const ROUNDING: f64 = 1e-13;
@@ -70,24 +69,8 @@ impl<'a> Residual<'a> {
         }
     }
 
-    /// Measures manifold `i`.
-    pub fn geometry(
-        &self,
-        i: usize,
-        options: &AnchorOptions,
-        stream: &mut Stream,
-    ) -> Result<ManifoldGeometry, ManifoldError> {
-        let (cloud, center_norm) = self.cloud(i)?;
-        Ok(ManifoldGeometry {
-            anchors: anchors::anchor_geometry(&cloud, options, stream)?,
-            center_norm,
-            points: cloud.points(),
-            rank: cloud.rank(),
-        })
-    }
-
     /// Returns a manifold's points in units of its center norm, and that norm.
-    fn cloud(&self, i: usize) -> Result<(PointCloud, f64), ManifoldError> {
+    pub fn cloud(&self, i: usize) -> Result<(PointCloud, f64), ManifoldError> {
         let k = self.removed.ncols();
         // The center about the mean of all points is y_i − Σ w_j y_j.
         let from_mean =

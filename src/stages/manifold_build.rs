@@ -1,41 +1,59 @@
 //! `manifold.build`: stimuli in groups, each group one object under a variation.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::canvas;
+use super::shared::exemplars::{self, Stimuli};
+use super::shared::{canvas, confidence, film};
 use super::task_translate::choose;
+use crate::artifacts::activations::Activations;
+use crate::artifacts::events::Events;
 use crate::artifacts::images::{Images, ImagesOrDataset};
 use crate::artifacts::manifolds::Manifolds;
+use crate::artifacts::movie::Movie;
+use crate::artifacts::tensors::Tensors;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::rng::{Stream, Streams};
+use crate::rng::Streams;
 
 /// Largest side of a canvas, in pixels.
 const LARGEST: usize = 4096;
 
 /// Builds object manifolds: groups of stimuli, to be shown to encoders.
 ///
-/// Class manifolds are different images of a class; translation manifolds are one image each, under small shifts
-/// (Ligeralde et al. 2023, section 2.3: 50 manifolds of 20 points, shifts up to 3 pixels).
+/// Class manifolds are different images of a class, drawn at random or those of which a probe is surest. Exemplar
+/// manifolds are one image each, under small shifts, changes of color, turns or changes of size (Ligeralde et al. 2023,
+/// section 2.3: 50 manifolds of 20 points, shifts up to 3 pixels). Event manifolds are the frames of a movie's events, one
+/// manifold an event, with as many points as it has frames.
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.3.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifoldBuild {
-    /// Where stimuli are taken from; of a dataset, from the test part.
-    images: Input<ImagesOrDataset>,
+    /// Where stimuli are taken from, but for events; of a dataset, from the test part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    images: Option<Input<ImagesOrDataset>>,
+    /// Of events, the movie whose frames are the stimuli: one as the encoder was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    movie: Option<Input<Movie>>,
+    /// Of events, where they lie in the movie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    events: Option<Input<Events>>,
+    /// Of classes by confidence, an encoder's answers to these very images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<Input<Activations>>,
+    /// Of classes by confidence, a probe that reads those answers (`probe.linear`, with `batch_norm = "frozen"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    classifier: Option<Input<Tensors>>,
     /// What varies within a manifold.
     variation: Variation,
     /// Number of manifolds (P).
     #[serde(default = "fifty")]
     #[schemars(range(min = 2))]
     manifolds: usize,
-    /// Points of each manifold (M).
+    /// Points of each manifold (M), but of events, which have one for each frame.
     #[serde(default = "twenty")]
     #[schemars(range(min = 1))]
     points: usize,
@@ -51,19 +69,40 @@ pub struct ManifoldBuild {
 }
 
 /// What varies within a manifold.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Variation {
-    /// Different images of one class, drawn at random.
+    /// Different images of one class.
     Classes(Classes),
     /// One image, shifted by whole pixels on a black canvas.
     Translation(Translation),
+    /// One image in different colors, by brightness, contrast, saturation and hue in random order.
+    Color(Coloring),
+    /// One image, turned about its middle.
+    Rotation(Rotation),
+    /// One image in different sizes.
+    Scale(Scaling),
+    /// The frames of one event of a movie.
+    Events(EventFrames),
 }
 
-/// Different images of one class, drawn at random.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+/// Different images of one class.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Classes {}
+struct Classes {
+    /// Takes the images of whose label the `classifier` is surest; drawn at random where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confident: Option<Confident>,
+}
+
+/// The images of whose label a classifier is surest, by its softmax.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Confident {
+    /// The layer of the activations that the classifier reads.
+    #[serde(default = "pooled")]
+    layer: String,
+}
 
 /// One image, shifted by whole pixels on a black canvas.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +116,56 @@ struct Translation {
     max_shift: usize,
 }
 
+/// One image in different colors.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Coloring {
+    /// Strength s of the change, above 0 and at most 2.5: brightness, contrast and saturation by factors in [max(0, 1 - 0.8 s),
+    /// 1 + 0.8 s], hue by a turn in [-0.2 s, 0.2 s] (Chen et al. 2020, appendix A). Gray images change in the first two.
+    #[serde(default = "half")]
+    #[schemars(range(min = 0.0, max = 2.5))]
+    strength: f64,
+}
+
+/// One image, turned about its middle.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    /// Largest angle either way, above 0 and at most 180. Ours: the paper does not give it.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 0.0, max = 180.0))]
+    #[schemars(extend("x-unit" = "degrees"))]
+    max_angle: f64,
+}
+
+/// One image in different sizes, evenly on a logarithmic scale.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Scaling {
+    /// Smallest factor, at least 0.01.
+    #[serde(default = "four_fifths")]
+    #[schemars(range(min = 0.01, max = 100.0))]
+    smallest: f64,
+    /// Largest factor, above the smallest and at most 100.
+    #[serde(default = "five_fourths")]
+    #[schemars(range(min = 0.01, max = 100.0))]
+    largest: f64,
+}
+
+/// The frames of one event of a movie: of the first events that are neither too short nor too long.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EventFrames {
+    /// Fewest frames of an event, from 1; published: 50.
+    #[serde(default = "fifty")]
+    #[schemars(range(min = 1))]
+    shortest: usize,
+    /// Most frames of an event, at least the fewest; published: 132.
+    #[serde(default = "longest")]
+    #[schemars(range(min = 1))]
+    longest: usize,
+}
+
 fn fifty() -> usize {
     50
 }
@@ -85,6 +174,24 @@ fn twenty() -> usize {
 }
 fn three() -> usize {
     3
+}
+fn longest() -> usize {
+    132
+}
+fn pooled() -> String {
+    "pooled".to_owned()
+}
+fn half() -> f64 {
+    0.5
+}
+fn thirty() -> f64 {
+    30.0
+}
+fn four_fifths() -> f64 {
+    0.8
+}
+fn five_fourths() -> f64 {
+    1.25
 }
 
 impl Stage for ManifoldBuild {
@@ -99,22 +206,15 @@ impl Stage for ManifoldBuild {
     "#;
 
     fn check(&self) -> Vec<Violation> {
-        let canvas = self.size.unwrap_or(LARGEST);
-        let shift = match self.variation {
-            Variation::Classes(_) => 0,
-            Variation::Translation(Translation { max_shift }) => max_shift,
-        };
-        let shift_rule = format!("must be at most the canvas's side, {canvas}");
-        violations([
-            ("variation.translation.max_shift", shift <= canvas, shift_rule.as_str()),
+        let size = self.size.is_none_or(|n| (1..=LARGEST).contains(&n));
+        let mut broken = self.variation.check(self.size.unwrap_or(LARGEST));
+        broken.extend(self.check_inputs());
+        broken.extend(violations([
             ("manifolds", self.manifolds >= 2, "must be at least 2"),
             ("points", self.points >= 1, "must be at least 1"),
-            (
-                "size",
-                self.size.is_none_or(|n| (1..=LARGEST).contains(&n)),
-                "must be from 1 to 4096",
-            ),
-        ])
+            ("size", size, "must be from 1 to 4096"),
+        ]));
+        broken
     }
 
     fn outputs(&self) -> Outputs {
@@ -122,205 +222,192 @@ impl Stage for ManifoldBuild {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let images = match cx.load(&self.images)? {
-            ImagesOrDataset::Images(images) => images,
-            ImagesOrDataset::Dataset(dataset) => dataset.test,
-        };
-        let size = self.size.unwrap_or(images.height.max(images.width));
         let streams = self.seed.streams(Self::KIND);
         let stimuli = match self.variation {
-            Variation::Classes(_) => self.classes(&images, size, &streams)?,
-            Variation::Translation(Translation { max_shift }) => {
-                self.translations(&images, size, max_shift, &streams)?
-            }
+            Variation::Events(events) => self.events(cx, events)?,
+            _ => self.of_images(cx, &streams)?,
         };
         cx.save(&Manifolds { stimuli })
     }
 }
 
-impl ManifoldBuild {
-    fn classes(&self, images: &Images, size: usize, streams: &Streams) -> anyhow::Result<Images> {
-        let count = images.labels.iter().max().map_or(0, |largest| *largest as usize + 1);
-        let members = |class: usize| -> Vec<usize> {
-            (0..images.count).filter(|&i| images.labels[i] as usize == class).collect()
-        };
-        let large: Vec<usize> =
-            (0..count).filter(|&class| members(class).len() >= self.points).collect();
-        anyhow::ensure!(
-            large.len() >= self.manifolds,
-            Failure::data(format!(
-                "{} manifolds of {} points are asked for, and {} classes have as many images",
-                self.manifolds,
-                self.points,
-                large.len()
-            ))
-            .hint("ask for fewer `manifolds` or `points`")
-        );
-        let order = streams.stream("classes").permutation(large.len());
-        let mut chosen: Vec<usize> = order[..self.manifolds].iter().map(|&i| large[i]).collect();
-        chosen.sort_unstable();
-        let mut groups = Vec::new();
-        for class in chosen {
-            let mut rows = members(class);
-            streams.indexed("members", class as u64).shuffle(&mut rows);
-            groups.push(rows[..self.points].iter().map(|&i| (i, (0, 0))).collect());
+impl Variation {
+    fn check(&self, canvas: usize) -> Vec<Violation> {
+        let within = |value: f64, most: f64| value > 0.0 && value <= most;
+        match *self {
+            Self::Classes(_) => Vec::new(),
+            Self::Translation(Translation { max_shift }) => {
+                let rule = format!("must be at most the canvas's side, {canvas}");
+                violations([(
+                    "variation.translation.max_shift",
+                    max_shift <= canvas,
+                    rule.as_str(),
+                )])
+            }
+            Self::Color(Coloring { strength }) => violations([(
+                "variation.color.strength",
+                within(strength, 2.5),
+                "must be above 0 and at most 2.5",
+            )]),
+            Self::Rotation(Rotation { max_angle }) => violations([(
+                "variation.rotation.max_angle",
+                within(max_angle, 180.0),
+                "must be above 0 and at most 180",
+            )]),
+            Self::Scale(Scaling { smallest, largest }) => violations([
+                ("variation.scale.smallest", smallest >= 0.01, "must be at least 0.01"),
+                (
+                    "variation.scale.largest",
+                    largest > smallest && largest <= 100.0,
+                    "must be above `smallest` and at most 100",
+                ),
+            ]),
+            Self::Events(EventFrames { shortest, longest }) => violations([
+                ("variation.events.shortest", shortest >= 1, "must be at least 1"),
+                ("variation.events.longest", longest >= shortest, "must be at least `shortest`"),
+            ]),
         }
-        Ok(stimuli(images, size, &groups))
+    }
+}
+
+impl ManifoldBuild {
+    /// Every variation has inputs of its own.
+    fn check_inputs(&self) -> Vec<Violation> {
+        let events = matches!(self.variation, Variation::Events(_));
+        let confident =
+            matches!(&self.variation, Variation::Classes(Classes { confident: Some(_) }));
+        let rule = |given: bool, wanted: bool, of: &str| -> String {
+            debug_assert!(given != wanted);
+            if wanted { format!("is needed for {of}") } else { format!("is for {of} only") }
+        };
+        let of_events = "`variation = { events = … }`";
+        let of_classes = "`variation = { classes = { confident = … } }`";
+        let inputs = [
+            ("images", self.images.is_some(), !events, "all variations but `events`"),
+            ("movie", self.movie.is_some(), events, of_events),
+            ("events", self.events.is_some(), events, of_events),
+            ("activations", self.activations.is_some(), confident, of_classes),
+            ("classifier", self.classifier.is_some(), confident, of_classes),
+        ];
+        let wrong = inputs.into_iter().filter(|(_, given, wanted, _)| given != wanted);
+        wrong
+            .map(|(name, given, wanted, of)| Violation::new(name, rule(given, wanted, of)))
+            .collect()
     }
 
-    fn translations(
+    fn of_images(&self, cx: &Context<'_>, streams: &Streams) -> anyhow::Result<Images> {
+        let images = self.images.as_ref().expect("`check` asks for images");
+        let images = match cx.load(images)? {
+            ImagesOrDataset::Images(images) => images,
+            ImagesOrDataset::Dataset(dataset) => dataset.test,
+        };
+        let size = self.size.unwrap_or(images.height.max(images.width));
+        let mut stimuli = Stimuli::new(size, images.channels);
+        if let Variation::Classes(Classes { confident }) = &self.variation {
+            let ranks = match confident {
+                Some(confident) => Some(self.ranks(cx, &images, confident)?),
+                None => None,
+            };
+            let (manifolds, points) = (self.manifolds, self.points);
+            for group in exemplars::classes(&images, manifolds, points, ranks.as_deref(), streams)?
+            {
+                let place = |image: usize| canvas::place(&images, image, size, (0, 0));
+                stimuli.push(group.into_iter().map(place));
+            }
+            return Ok(stimuli.finish());
+        }
+        if let Variation::Translation(Translation { max_shift }) = self.variation {
+            exemplars::check_shifts(&images, size, max_shift, self.points)?;
+        }
+        let bases = choose(&images, self.manifolds, streams)?;
+        for (manifold, base) in bases.into_iter().enumerate() {
+            cx.progress(manifold as f64 / self.manifolds as f64, || {
+                format!("{manifold} manifolds")
+            });
+            cx.check_cancelled()?;
+            stimuli.push(self.exemplar(&images, base, size, manifold, streams)?);
+        }
+        Ok(stimuli.finish())
+    }
+
+    /// The points of one image's manifold.
+    fn exemplar(
         &self,
         images: &Images,
+        base: usize,
         size: usize,
-        max_shift: usize,
+        manifold: usize,
         streams: &Streams,
-    ) -> anyhow::Result<Images> {
-        let reach = reach(images, size);
+    ) -> anyhow::Result<Vec<Vec<f32>>> {
+        let (points, lane) = (self.points, manifold as u64);
+        Ok(match self.variation {
+            Variation::Translation(Translation { max_shift }) => {
+                let mut stream = streams.indexed("shifts", lane);
+                exemplars::shifted(images, base, size, max_shift, points, &mut stream)
+            }
+            Variation::Color(Coloring { strength }) => {
+                let mut stream = streams.indexed("colors", lane);
+                exemplars::colored(images, base, size, strength, points, &mut stream)?
+            }
+            Variation::Rotation(Rotation { max_angle }) => {
+                let mut stream = streams.indexed("angles", lane);
+                exemplars::turned(images, base, size, max_angle, points, &mut stream)
+            }
+            Variation::Scale(Scaling { smallest, largest }) => {
+                let mut stream = streams.indexed("sizes", lane);
+                exemplars::scaled(images, base, size, (smallest, largest), points, &mut stream)
+            }
+            Variation::Classes(_) | Variation::Events(_) => {
+                unreachable!("these manifolds are of many images")
+            }
+        })
+    }
+
+    /// How sure the classifier is of each image's label.
+    fn ranks(
+        &self,
+        cx: &Context<'_>,
+        images: &Images,
+        confident: &Confident,
+    ) -> anyhow::Result<Vec<f64>> {
+        let inputs = self.activations.as_ref().zip(self.classifier.as_ref());
+        let (activations, classifier) = inputs.expect("`check` asks for both");
+        let (activations, classifier) = (cx.load(activations)?, cx.load(classifier)?);
         anyhow::ensure!(
-            max_shift <= reach,
-            Failure::user(format!(
-                "shifts of {max_shift} pixels take an image of {} x {} off a canvas of {size} x {size}",
-                images.height, images.width
-            ))
-            .hint(format!("a `max_shift` of {reach} leaves a part of it; or give a larger `size`"))
+            activations.labels == images.labels,
+            Failure::data("the activations are not of the images that manifolds are built of")
+                .hint("show the encoder the same `images`; of a dataset both take the test part")
         );
-        let side = 2 * max_shift + 1;
+        confidence::of_labels(&activations, &confident.layer, classifier)
+    }
+
+    fn events(&self, cx: &Context<'_>, rule: EventFrames) -> anyhow::Result<Images> {
+        let inputs = self.movie.as_ref().zip(self.events.as_ref());
+        let (movie, events) = inputs.expect("`check` asks for both");
+        let (movie, events) = (cx.load(movie)?, cx.load(events)?);
+        let ranges = film::ranges(&events, movie.frames)?;
+        let total = ranges.len();
+        let fits = |length: usize| (rule.shortest..=rule.longest).contains(&length);
+        let ranges: Vec<_> = ranges.into_iter().filter(|range| fits(range.len())).collect();
         anyhow::ensure!(
-            self.points <= side * side,
-            Failure::user(format!(
-                "{} points are asked for, and shifts up to {max_shift} pixels give {}",
-                self.points,
-                side * side
+            ranges.len() >= self.manifolds,
+            Failure::data(format!(
+                "{} manifolds are asked for, and {} of {total} events have {} to {} frames",
+                self.manifolds,
+                ranges.len(),
+                rule.shortest,
+                rule.longest
             ))
-            .hint("ask for fewer `points`, or a larger `max_shift`")
+            .hint("ask for fewer `manifolds`, allow other lengths, or give a longer movie")
         );
-        let bases = choose(images, self.manifolds, streams)?;
-        let mut groups = Vec::new();
-        for (manifold, base) in bases.into_iter().enumerate() {
-            // Different shifts: a point drawn twice would add nothing to its manifold.
-            let mut stream = streams.indexed("shifts", manifold as u64);
-            let places = distinct(&mut stream, self.points, side * side);
-            let shift = |place: usize| {
-                let reach = max_shift as i64;
-                ((place / side) as i64 - reach, (place % side) as i64 - reach)
-            };
-            groups.push(places.into_iter().map(|place| (base, shift(place))).collect());
+        let Movie { frames, channels, height, width, data, .. } = movie;
+        let frames =
+            Images { count: frames, channels, height, width, pixels: data, labels: Vec::new() };
+        let size = self.size.unwrap_or(height.max(width));
+        let mut stimuli = Stimuli::new(size, channels);
+        for range in ranges.into_iter().take(self.manifolds) {
+            stimuli.push(range.map(|frame| canvas::place(&frames, frame, size, (0, 0))));
         }
-        Ok(stimuli(images, size, &groups))
-    }
-}
-
-/// The largest shift, each way, that leaves at least a pixel's breadth of centered images on a canvas.
-fn reach(images: &Images, size: usize) -> usize {
-    let along = |length: usize| {
-        let top = (size as i64 - length as i64).div_euclid(2);
-        (size as i64 - top).min(top + length as i64) - 1
-    };
-    along(images.height).min(along(images.width)).max(0) as usize
-}
-
-/// Draws `count` different numbers below `n`, in random order: the first entries of a shuffle, without the others.
-fn distinct(stream: &mut Stream, count: usize, n: usize) -> Vec<usize> {
-    let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
-    let draw = |i: usize| {
-        let from = i + stream.below((n - i) as u64) as usize;
-        let here = moved.get(&i).copied().unwrap_or(i);
-        let drawn = moved.insert(from, here);
-        // Where `from` is `i` itself the entry that was put in is read no more.
-        drawn.unwrap_or(from)
-    };
-    (0..count).map(draw).collect()
-}
-
-/// Draws groups of images, each shifted.
-fn stimuli(images: &Images, size: usize, groups: &[Vec<(usize, (i64, i64))>]) -> Images {
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for (manifold, group) in groups.iter().enumerate() {
-        for (image, shift) in group {
-            pixels.extend(canvas::place(images, *image, size, *shift));
-            labels.push(manifold as u32);
-        }
-    }
-    let (count, channels) = (labels.len(), images.channels);
-    Images { count, channels, height: size, width: size, pixels, labels }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stages::shared::bench::Bench;
-
-    fn bench() -> Bench {
-        let pixels = (0..12 * 4).map(|i| (i / 4 + 1) as f32).collect();
-        let labels = (0..12).map(|i| i % 3).collect();
-        Bench::new()
-            .put("images", &Images { count: 12, channels: 1, height: 2, width: 2, pixels, labels })
-    }
-
-    #[test]
-    fn class_manifolds_hold_different_images_of_one_class() {
-        let text = "images = '@images'\nvariation = { classes = {} }\nmanifolds = 3\npoints = 4";
-        let built: Manifolds = bench().run::<ManifoldBuild>(text).unwrap().main();
-        assert_eq!(built.stimuli.labels, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
-        for manifold in 0..3usize {
-            let mut images: Vec<u32> =
-                (0..4).map(|m| built.stimuli.image(manifold * 4 + m)[0] as u32 - 1).collect();
-            images.sort_unstable();
-            let class = manifold as u32;
-            assert_eq!(images, [class, class + 3, class + 6, class + 9]);
-        }
-        let error = bench().run::<ManifoldBuild>(&text.replace("points = 4", "points = 5"));
-        assert!(error.unwrap_err().to_string().contains("0 classes have as many images"));
-    }
-
-    #[test]
-    fn translation_manifolds_are_one_image_at_different_places() {
-        let text = "images = '@images'\nvariation = { translation = { max_shift = 1 } }\n\
-                    manifolds = 2\npoints = 9\nsize = 4";
-        let built: Manifolds = bench().run::<ManifoldBuild>(text).unwrap().main();
-        let images: Vec<&[f32]> = (0..9).map(|i| built.stimuli.image(i)).collect();
-        for (i, image) in images.iter().enumerate() {
-            assert_eq!(image.iter().sum::<f32>(), images[0].iter().sum::<f32>());
-            assert!(images[..i].iter().all(|other| other != image));
-        }
-        let error = bench().run::<ManifoldBuild>(&text.replace("points = 9", "points = 10"));
-        assert!(error.unwrap_err().to_string().contains("give 9"));
-    }
-
-    #[test]
-    fn shifts_off_the_canvas_are_refused() {
-        let text = "images = '@images'\nmanifolds = 2\npoints = 2";
-        let error = |shift: usize| {
-            let variation = format!("variation = {{ translation = {{ max_shift = {shift} }} }}");
-            let run = |size: &str| {
-                bench().run::<ManifoldBuild>(&format!("{text}\n{variation}\n{size}")).map(drop)
-            };
-            [run(""), run("size = 5")].map(|run| run.err().map(|error| error.to_string()))
-        };
-        // Two of two pixels: a shift of 1 leaves one. Centered on five, the second and third: 2 down, 3 up.
-        assert_eq!(error(1), [None, None]);
-        let [own, larger] = error(2);
-        assert!(own.unwrap().contains("off a canvas of 2 x 2") && larger.is_none());
-        assert!(error(3)[1].as_ref().unwrap().contains("off a canvas of 5 x 5"));
-        assert!(error(6)[1].as_ref().unwrap().contains("at most the canvas's side, 5"));
-        assert!(error(5000)[0].as_ref().unwrap().contains("at most the canvas's side, 4096"));
-    }
-
-    #[test]
-    fn distinct_numbers_are_drawn_evenly_from_any_range() {
-        let mut counts = [0; 6];
-        let streams = Streams::new(1, "test");
-        for lane in 0..6000 {
-            let drawn = distinct(&mut streams.indexed("draw", lane), 2, 6);
-            assert!(drawn[0] != drawn[1]);
-            counts[drawn[1]] += 1;
-        }
-        // Five standard deviations of a binomial of 6000 and 1/6.
-        assert!(counts.iter().all(|count| (1000i32 - count).abs() < 145), "{counts:?}");
-        let mut all = distinct(&mut streams.stream("all"), 50, 50);
-        all.sort_unstable();
-        assert_eq!(all, (0..50).collect::<Vec<usize>>());
-        let far = distinct(&mut streams.stream("far"), 3, usize::MAX / 2);
-        assert!(far.iter().all(|place| *place > 1 << 40), "{far:?}");
+        Ok(stimuli.finish())
     }
 }

@@ -6,18 +6,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::geometry::{Measured, MeasuredLayer};
-use crate::artifacts::activations::{Activations, Layer};
+use super::shared::layers;
+use crate::artifacts::activations::Activations;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::manifold::anchors::DimensionBasis;
-use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, Selection};
+use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, Selection, Starts};
 use crate::manifold::dimensions::Pooled;
-use crate::manifold::gram::Points;
-use crate::manifold::mftma::{MftmaError, MftmaOptions, analyze};
+use crate::manifold::gram::{Points, check_points};
+use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
+use crate::manifold::projection::project;
 use crate::manifold::watch::Watch;
+use crate::nn::resnet::is_default;
 
 /// Measures the capacity, radius and dimension of object manifolds by mean-field theory.
 ///
@@ -46,6 +49,17 @@ pub struct ManifoldCapacity {
     #[serde(default = "five_hundred")]
     #[schemars(range(min = 2))]
     draws: usize,
+    /// Standard error of a layer's capacity, as a fraction of it above 0, at which drawing ends; `draws` is then the most that
+    /// are drawn, and the layer's row says how many were. Without it all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standard_error: Option<f64>,
+    /// How vectors are drawn, and what is made of their known distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    sampling: SamplingChoice,
+    /// Projects layers of more features to fewer dimensions beforehand, as published; not at all where absent. There is no need
+    /// to here, and it adds an error of about 1 over the root of the dimensions to each length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    projection: Option<Projection>,
     /// What is done about correlated centers.
     #[serde(default)]
     center_correction: Correction,
@@ -62,6 +76,31 @@ pub struct ManifoldCapacity {
     /// Seed of the draws and of the starts of the center correction.
     #[serde(default)]
     seed: Seed,
+}
+
+/// How vectors are drawn, and what is made of their known distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SamplingChoice {
+    /// Independently, as published.
+    #[default]
+    Independent,
+    /// In pairs of a vector and its mirror image; at least 4 `draws`.
+    Antithetic,
+    /// Independently, the capacity corrected by their lengths, whose mean is known (a control variate).
+    ControlVariate,
+    /// In pairs, and corrected.
+    AntitheticControlVariate,
+}
+
+/// A random projection to fewer dimensions.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Projection {
+    /// Number of dimensions, at least 2; published: 5000. Layers of as many features or fewer stay as they are.
+    #[serde(default = "five_thousand")]
+    #[schemars(range(min = 2))]
+    dimensions: usize,
 }
 
 /// What is done about correlated centers.
@@ -91,12 +130,27 @@ struct LowRankCorrection {
     k: Option<usize>,
     /// Fewest directions that are removed where `k` is absent, at most 1000; published: 1.
     k_min: usize,
+    /// Where the minimizations begin.
+    #[serde(skip_serializing_if = "is_default")]
+    starts: StartChoice,
     /// Which of the starts is kept.
     selection: StartSelection,
     /// Most steps of a start, from 1 to 1000000. Ours: published starts run until their gradient is 1e-6, or 1000 steps.
     max_iterations: usize,
     /// A start is done once the norm of its gradient, a number per radian, is this fraction of its cost; at least 0.
     gradient_tolerance: f64,
+}
+
+/// Where the minimizations begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum StartChoice {
+    /// At random directions, as published.
+    #[default]
+    Random,
+    /// At the directions that were kept for one less, and a random one. A fixed `k` is then reached through all smaller
+    /// numbers.
+    Warm,
 }
 
 /// Which of several starts is kept.
@@ -139,8 +193,8 @@ enum PooledChoice {
 impl Default for LowRankCorrection {
     fn default() -> Self {
         let LowRank { reps, max_iterations, gradient_tolerance, .. } = LowRank::default();
-        let selection = StartSelection::Stability;
-        Self { reps, k: None, k_min: 1, selection, max_iterations, gradient_tolerance }
+        let (starts, selection) = (StartChoice::Random, StartSelection::Stability);
+        Self { reps, k: None, k_min: 1, starts, selection, max_iterations, gradient_tolerance }
     }
 }
 
@@ -152,6 +206,9 @@ impl Default for Correction {
 
 fn five_hundred() -> usize {
     500
+}
+fn five_thousand() -> usize {
+    5000
 }
 fn nine_tenths() -> f64 {
     0.9
@@ -169,9 +226,21 @@ impl Stage for ManifoldCapacity {
 
     fn check(&self) -> Vec<Violation> {
         let fraction = self.pooled_fraction > 0.0 && self.pooled_fraction <= 1.0;
+        let fewest = if self.sampling.is_antithetic() { 4 } else { 2 };
+        let draws = format!("must be at least {fewest}");
         let mut broken = violations([
             ("kappa", self.kappa.is_finite(), "must be finite"),
-            ("draws", self.draws >= 2, "must be at least 2"),
+            ("draws", self.draws >= fewest, draws.as_str()),
+            (
+                "standard_error",
+                self.standard_error.is_none_or(|error| error > 0.0 && error.is_finite()),
+                "must be above 0",
+            ),
+            (
+                "projection.dimensions",
+                self.projection.is_none_or(|projection| projection.dimensions >= 2),
+                "must be at least 2",
+            ),
             ("pooled_fraction", fraction, "must be above 0 and at most 1"),
         ]);
         if let Correction::LowRank(low) = self.center_correction {
@@ -186,12 +255,7 @@ impl Stage for ManifoldCapacity {
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let mut activations = cx.load(&self.activations)?;
-        self.choose(&mut activations.layers)?;
-        anyhow::ensure!(
-            !activations.labels.is_empty(),
-            Failure::data("the stimuli have no labels, so there are no manifolds")
-                .hint("show the encoder stimuli of `manifold.build`, or labeled images")
-        );
+        layers::choose(&mut activations, self.layers.as_deref())?;
         let count = activations.layers.len() as f64;
         let mut measured = cx.resume().unwrap_or_else(|| Measured(Vec::new()));
         for (done, layer) in activations.layers.iter().enumerate().skip(measured.0.len()) {
@@ -199,12 +263,9 @@ impl Stage for ManifoldCapacity {
             let (sink, cancel) = (cx.sink(), cx.cancel());
             let progress = |part: f64| sink((done as f64 + part) / count, layer.name.clone());
             let cancelled = || cancel.load(Ordering::Relaxed);
-            let groups = groups(layer, &activations.labels);
-            let points: Vec<Points<'_>> =
-                groups.iter().map(|values| Points { values, features: layer.features }).collect();
+            let groups = layers::groups(layer, &activations.labels);
             let watch = Watch::new(&progress, &cancelled);
-            let streams = self.seed.streams(Self::KIND);
-            let geometry = analyze(&points, &self.options(), &streams, &watch);
+            let geometry = self.measure(&groups, layer.features, &watch);
             if matches!(geometry, Err(MftmaError::Cancelled)) {
                 cx.pause_point(|| Ok(&measured))?;
             }
@@ -222,22 +283,18 @@ impl Stage for ManifoldCapacity {
         }
         cx.save_as("manifolds", &measured.by_manifold(&activations.layers))?;
         cx.save_as("directions", &measured.by_directions(&activations.layers))?;
-        cx.save(&measured.by_layer(&activations.layers))
+        let draws = self.standard_error.is_some();
+        cx.save(&measured.by_layer(&activations.layers, draws))
     }
 }
 
-impl ManifoldCapacity {
-    /// Leaves the layers that are to be measured.
-    fn choose(&self, layers: &mut Vec<Layer>) -> anyhow::Result<()> {
-        let Some(wanted) = &self.layers else { return Ok(()) };
-        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-        if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
-            let message = format!("the activations have no layer `{unknown}`");
-            let hint = format!("they have {}", names.join(", "));
-            anyhow::bail!(Failure::user(message).hint(hint));
-        }
-        layers.retain(|layer| wanted.contains(&layer.name));
-        Ok(())
+impl SamplingChoice {
+    fn is_antithetic(self) -> bool {
+        matches!(self, Self::Antithetic | Self::AntitheticControlVariate)
+    }
+
+    fn is_controlled(self) -> bool {
+        matches!(self, Self::ControlVariate | Self::AntitheticControlVariate)
     }
 }
 
@@ -273,6 +330,10 @@ impl LowRankCorrection {
         LowRank {
             reps: self.reps,
             rank: self.k.map_or(RankChoice::Automatic { k_min: self.k_min }, RankChoice::Fixed),
+            starts: match self.starts {
+                StartChoice::Random => Starts::Random,
+                StartChoice::Warm => Starts::Warm,
+            },
             selection: match self.selection {
                 StartSelection::Stability => Selection::Stability,
                 StartSelection::Cost => Selection::Cost,
@@ -283,20 +344,28 @@ impl LowRankCorrection {
     }
 }
 
-/// The rows of each manifold, in the order of their labels.
-fn groups(layer: &Layer, labels: &[u32]) -> Vec<Vec<f32>> {
-    let mut known: Vec<u32> = labels.to_vec();
-    known.sort_unstable();
-    known.dedup();
-    let mut groups = vec![Vec::new(); known.len()];
-    for (row, label) in labels.iter().enumerate() {
-        let group = known.binary_search(label).expect("every label is known");
-        groups[group].extend_from_slice(&layer.values[row * layer.features..][..layer.features]);
-    }
-    groups
-}
-
 impl ManifoldCapacity {
+    /// Measures the manifolds of a layer, each with its points' features row by row.
+    fn measure(
+        &self,
+        groups: &[Vec<f32>],
+        features: usize,
+        watch: &Watch<'_>,
+    ) -> Result<LayerGeometry, MftmaError> {
+        let streams = self.seed.streams(Self::KIND);
+        let own = points(groups, features);
+        match self.projection {
+            Some(Projection { dimensions }) if dimensions < features => {
+                check_points(&own)?;
+                let projected = project(&own, dimensions, &streams, &watch.part(0.0, 0.5));
+                let projected = projected.ok_or(MftmaError::Cancelled)?;
+                let fewer = points(&projected, dimensions);
+                analyze(&fewer, &self.options(), &streams, &watch.part(0.5, 1.0))
+            }
+            _ => analyze(&own, &self.options(), &streams, watch),
+        }
+    }
+
     fn options(&self) -> MftmaOptions {
         let center_correction = match self.center_correction {
             Correction::None(_) => CenterCorrection::None,
@@ -305,6 +374,9 @@ impl ManifoldCapacity {
         MftmaOptions {
             kappa: self.kappa,
             draws: self.draws,
+            standard_error: self.standard_error,
+            antithetic: self.sampling.is_antithetic(),
+            control_variate: self.sampling.is_controlled(),
             center_correction,
             dimension_basis: match self.dimension_basis {
                 Basis::Upstream => DimensionBasis::Upstream,
@@ -319,127 +391,7 @@ impl ManifoldCapacity {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Streams;
-    use crate::stages::shared::bench::Bench;
-
-    /// Manifolds of one point each, in general position: capacity 2 at margin 0. A second layer is the same everywhere.
-    fn bench() -> Bench {
-        let (count, features) = (30, 200);
-        let mut stream = Streams::new(1, "test").stream("points");
-        let values: Vec<f32> = (0..count * features).map(|_| stream.normal() as f32).collect();
-        let dead = Layer { name: "dead".into(), features: 3, values: vec![1.0; count * 3] };
-        let layers = vec![Layer { name: "input".into(), features, values }, dead];
-        let labels = (0..count as u32).map(|i| 100 - i).collect();
-        Bench::new().put("activations", &Activations { count, labels, layers })
-    }
-
-    #[test]
-    fn points_have_capacity_two() {
-        let text = "activations = '@activations'\ndraws = 400\ncenter_correction = { none = {} }";
-        let results = bench().run::<ManifoldCapacity>(text).unwrap();
-        let table = results.main::<Table>().frame().unwrap();
-        let number = |name: &str| table.column(name).unwrap().f64().unwrap().get(0).unwrap();
-        let (capacity, error) = (number("capacity"), number("capacity_se"));
-        assert!((capacity - 2.0).abs() < 5.0 * error && error < 0.1, "{capacity} {error}");
-        assert_eq!(results.metrics["capacity"], capacity);
-        assert_eq!(results.output::<Table>("manifolds").frame().unwrap().height(), 30);
-        // The layer whose manifolds coincide has a reason instead of numbers.
-        assert_eq!(table.column("capacity").unwrap().f64().unwrap().get(1), None);
-        let failed = table.column("failed").unwrap().str().unwrap();
-        assert_eq!(failed.get(0), None);
-        assert!(failed.get(1).unwrap().contains("centers coincide"), "{failed:?}");
-        // One layer alone has the numbers that it has among others.
-        let alone =
-            bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['input']")).unwrap();
-        let frame = alone.main::<Table>().frame().unwrap();
-        assert_eq!(frame, table.head(Some(1)));
-        let error = bench().run::<ManifoldCapacity>(&format!("{text}\nlayers = ['stem']"));
-        let error = format!("{:#}", error.unwrap_err());
-        assert!(error.contains("no layer `stem`"), "{error}");
-    }
-
-    #[test]
-    fn an_analysis_that_is_broken_off_goes_on_to_the_same_bytes() {
-        let stream = |purpose: &str| Streams::new(1, "test").stream(purpose);
-        let layer = |name: &str, features: usize| {
-            let mut stream = stream(name);
-            let values = (0..60 * features).map(|_| stream.normal() as f32).collect();
-            Layer { name: name.into(), features, values }
-        };
-        let dead = Layer { name: "dead".into(), features: 3, values: vec![1.0; 60 * 3] };
-        let layers = vec![layer("a", 20), dead, layer("b", 70), layer("c", 40)];
-        let labels = (0..60).map(|i| i % 6).collect();
-        let bench = Bench::new().put("activations", &Activations { count: 60, labels, layers });
-        for pooled in ["both", "participation_ratio", "none"] {
-            let text =
-                format!("activations = '@activations'\ndraws = 20\npooled_dimensions = '{pooled}'");
-            for (at, attempts) in [(2, 4), (3, 2), (5, 1)] {
-                let found = bench.check_resumption::<ManifoldCapacity>(&text, at);
-                assert_eq!(found, attempts, "{pooled} {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_layer_without_geometry_alone_is_a_failure() {
-        let layers = vec![Layer { name: "dead".into(), features: 1, values: vec![1.0; 4] }];
-        let activations = Activations { count: 4, labels: vec![0, 0, 1, 1], layers };
-        let bench = Bench::new().put("activations", &activations);
-        let error = bench.run::<ManifoldCapacity>("activations = '@activations'").unwrap_err();
-        assert!(error.to_string().contains("of `dead`: the manifolds' centers coincide"));
-    }
-
-    #[test]
-    fn the_number_of_directions_can_be_pinned() {
-        let run = |low_rank: &str| {
-            let correction = format!("center_correction = {{ low_rank = {low_rank} }}");
-            let text = format!("activations = '@activations'\ndraws = 20\n{correction}");
-            bench().run::<ManifoldCapacity>(&text)
-        };
-        for k in [0, 3] {
-            let results = run(&format!("{{ k = {k}, reps = 2 }}")).unwrap();
-            assert_eq!(results.metrics["removed"], f64::from(k));
-            let directions = results.output::<Table>("directions").frame().unwrap();
-            let column = |name: &str| directions.column(name).unwrap().clone();
-            let tried: Vec<i64> = column("k").i64().unwrap().into_no_null_iter().collect();
-            assert_eq!(tried, if k == 0 { vec![0] } else { vec![0, 3] });
-            assert!(column("chosen").bool().unwrap().iter().last().unwrap().unwrap());
-            let number = |name: &str| column(name).f64().unwrap().iter().last().unwrap().unwrap();
-            assert!(number("min_cost") <= number("max_cost"));
-        }
-        // Thirty centers about their mean have 29 dimensions, one of which is left.
-        let error = run("{ k = 29 }").unwrap_err().to_string();
-        assert!(error.contains("29 directions are to be removed"), "{error}");
-        let error = run("{ reps = 0, max_iterations = 0 }").unwrap_err().to_string();
-        assert!(error.contains("low_rank.reps") && error.contains("low_rank.max_iterations"));
-    }
-
-    #[test]
-    fn pooled_dimensions_can_be_left_out() {
-        let ratio = |choice: &str| {
-            let text =
-                "activations = '@activations'\ndraws = 20\ncenter_correction = { none = {} }";
-            let text = format!("{text}\npooled_dimensions = '{choice}'");
-            let table = bench().run::<ManifoldCapacity>(&text).unwrap().main::<Table>();
-            let frame = table.frame().unwrap();
-            let number = |name: &str| frame.column(name).unwrap().f64().unwrap().get(0);
-            (number("participation_ratio"), number("explained_variance_dimension"))
-        };
-        let (both, alone) = (ratio("both"), ratio("participation_ratio"));
-        assert!((both.0.unwrap() / alone.0.unwrap() - 1.0).abs() < 1e-12, "{both:?} {alone:?}");
-        assert!(both.1.unwrap() > 0.0 && alone.1.is_none());
-        assert_eq!(ratio("none"), (None, None));
-    }
-
-    #[test]
-    fn unlabeled_stimuli_are_refused() {
-        let layers = vec![Layer { name: "input".into(), features: 1, values: vec![0.0; 2] }];
-        let bench =
-            Bench::new().put("activations", &Activations { count: 2, labels: vec![], layers });
-        let error = bench.run::<ManifoldCapacity>("activations = '@activations'").unwrap_err();
-        assert!(error.to_string().contains("no labels"));
-    }
+/// The points of manifolds, each with its features row by row.
+fn points(groups: &[Vec<f32>], features: usize) -> Vec<Points<'_>> {
+    groups.iter().map(|values| Points { values, features }).collect()
 }

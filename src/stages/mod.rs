@@ -15,7 +15,13 @@ pub mod exec;
 pub mod images_idx;
 pub mod images_table;
 pub mod manifold_build;
+#[cfg(test)]
+mod manifold_build_tests;
 pub mod manifold_capacity;
+#[cfg(test)]
+mod manifold_capacity_tests;
+pub mod manifold_glue;
+pub mod manifold_simulated_capacity;
 pub mod movie_normalise;
 pub mod movie_segment;
 pub mod movie_shuffle;
@@ -46,6 +52,8 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<manifold_build::ManifoldBuild>(),
     Kind::of::<activations::LayerActivations>(),
     Kind::of::<manifold_capacity::ManifoldCapacity>(),
+    Kind::of::<manifold_simulated_capacity::ManifoldSimulatedCapacity>(),
+    Kind::of::<manifold_glue::ManifoldGlue>(),
     Kind::of::<data_downsample::DataDownsample>(),
     Kind::of::<network_train::NetworkTrain>(),
     Kind::of::<critical_start::CriticalStart>(),

@@ -16,7 +16,7 @@ use crate::manifold::mftma::{LayerGeometry, MftmaError};
 use crate::manifold::residual::{ManifoldError, ManifoldGeometry};
 
 /// The numbers of a layer; NaN where there is none.
-const LAYER: [&str; 14] = [
+const LAYER: [&str; 15] = [
     "capacity",
     "capacity_se",
     "radius",
@@ -31,6 +31,7 @@ const LAYER: [&str; 14] = [
     "explained_variance_dimension",
     "manifolds",
     "measured",
+    "draws",
 ];
 
 /// The numbers of a manifold; NaN where there is none.
@@ -93,6 +94,7 @@ impl MeasuredLayer {
             explained.unwrap_or(f64::NAN),
             g.manifolds.len() as f64,
             g.measured as f64,
+            g.draws as f64,
         ];
         let manifolds = g.manifolds.iter().map(manifold).collect();
         let directions = g.centers.trials.iter().map(|t| (t.k, direction(t))).collect();
@@ -138,14 +140,14 @@ impl Measured {
         })
     }
 
-    /// One row a layer.
-    pub fn by_layer(&self, layers: &[Layer]) -> Table {
+    /// One row a layer; with the number of draws where that was chosen.
+    pub fn by_layer(&self, layers: &[Layer], chosen_draws: bool) -> Table {
         let column = |i: usize| self.0.iter().map(move |layer| layer.numbers[i]);
         let add = |table: Table, i: usize| table.floats(LAYER[i], column(i));
         let table = Table::new().texts("layer", layers.iter().map(|layer| layer.name.clone()));
         let table = (0..12).fold(table, add);
         let table = table.counts("features", layers.iter().map(|layer| layer.features));
-        let table = (12..LAYER.len()).fold(table, add);
+        let table = (12..LAYER.len() - usize::from(!chosen_draws)).fold(table, add);
         table.maybe_texts("failed", self.0.iter().map(|layer| layer.failed.clone()))
     }
 
@@ -200,7 +202,7 @@ struct Words {
 }
 
 impl Checkpoint for Measured {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     fn place(&self) -> String {
         format!("layer {}", self.0.len() + 1)

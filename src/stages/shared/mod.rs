@@ -3,14 +3,19 @@
 #[cfg(test)]
 pub mod bench;
 pub mod canvas;
+pub mod confidence;
+pub mod exemplars;
 pub mod film;
+pub mod findings;
 pub mod geometry;
+pub mod layers;
 pub mod network;
 pub mod pretrained;
 pub mod pretraining;
 pub mod problem;
 pub mod searches;
 pub mod training;
+pub mod warp;
 pub mod word;
 
 /// The name of the file that holds the state of a checkpoint.
