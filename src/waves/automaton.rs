@@ -70,10 +70,10 @@ impl Default for Automaton {
         Self {
             variable: Variable::Activity,
             length: 2.0,
-            dt: 0.1,
+            dt: 0.05,
             nucleation_rate: 0.02,
             reach: 1.5,
-            recruitment: 0.15,
+            recruitment: 0.08,
             firing_time: 1.0,
             refractory_time: 30.0,
             refractory_spread: 20.0,
@@ -251,6 +251,11 @@ mod tests {
     use super::super::simulation::Recording;
     use super::*;
 
+    /// A tenth of a second a step.
+    fn coarse() -> Automaton {
+        Automaton { dt: 0.1, recruitment: 0.15, ..Automaton::default() }
+    }
+
     fn run(recording: Recording, model: Automaton) -> Frames {
         let streams = Streams::new(1, "test");
         simulate(&Parameters { recording, model }, &streams, None, &|_| (), &|_| false).unwrap()
@@ -277,8 +282,7 @@ mod tests {
     #[test]
     fn a_front_moves_by_its_reach_where_recruitment_is_certain() {
         for (reach, stride) in [(1.0, 1), (1.5, 1), (2.0, 2), (3.7, 3)] {
-            let model =
-                Automaton { nucleation_rate: 0.0, recruitment: 1.0, reach, ..Automaton::default() };
+            let model = Automaton { nucleation_rate: 0.0, recruitment: 1.0, reach, ..coarse() };
             let fired = arrivals(&model, 41, 40);
             for distance in 0..=20_u64 {
                 let at = |row: u64, column: u64| fired[(row * 41 + column) as usize];
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn a_front_is_slower_where_recruitment_is_not_certain() {
         let time = |recruitment: f64| {
-            let model = Automaton { nucleation_rate: 0.0, recruitment, ..Automaton::default() };
+            let model = Automaton { nucleation_rate: 0.0, recruitment, ..coarse() };
             let fired = arrivals(&model, 41, 400);
             [20 * 41, 20 * 41 + 40, 20, 40 * 41 + 20]
                 .map(|cell| fired[cell].unwrap())
@@ -304,7 +308,7 @@ mod tests {
         let times = [1.0, 0.6, 0.3, 0.15].map(time);
         assert!(times.is_sorted() && times[0] == 80 && 2 * times[3] > 3 * times[0], "{times:?}");
         // Never two fronts at once, and none without recruitment.
-        let model = Automaton { nucleation_rate: 0.0, recruitment: 0.0, ..Automaton::default() };
+        let model = Automaton { nucleation_rate: 0.0, recruitment: 0.0, ..coarse() };
         assert_eq!(arrivals(&model, 9, 50).iter().flatten().count(), 1);
     }
 
@@ -315,7 +319,7 @@ mod tests {
             firing_time: 0.7,
             refractory_time: 2.0,
             refractory_spread: 0.0,
-            ..Automaton::default()
+            ..coarse()
         };
         let recording = Recording { size: 3, frames: 100, output_rate: 10.0, burn_in: 0.0 };
         // Ready at steps 0, 28, 56, ... and certain to fire in the next.
@@ -333,7 +337,7 @@ mod tests {
             recruitment: 0.0,
             refractory_time: 3.0,
             refractory_spread: 2.0,
-            ..Automaton::default()
+            ..coarse()
         };
         let recording = Recording { size: 40, frames: 5000, output_rate: 10.0, burn_in: 50.0 };
         let movie = run(recording, model);
@@ -362,11 +366,8 @@ mod tests {
 
     #[test]
     fn a_run_that_is_broken_off_goes_on_to_the_same_bits() {
-        let model = Automaton {
-            nucleation_rate: 2.0,
-            variable: Variable::Refractoriness,
-            ..Automaton::default()
-        };
+        let model =
+            Automaton { nucleation_rate: 2.0, variable: Variable::Refractoriness, ..coarse() };
         let recording = Recording { size: 9, frames: 60, output_rate: 2.5, burn_in: 5.0 };
         let parameters = Parameters { recording, model };
         let run = |from: Option<Reached>, paused: &dyn Fn(&Reached) -> bool| {
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn violations_are_found_at_once() {
-        let bad = Automaton { reach: 0.5, recruitment: 1.5, dt: 0.0, ..Automaton::default() };
+        let bad = Automaton { reach: 0.5, recruitment: 1.5, dt: 0.0, ..coarse() };
         let found = Parameters { recording: Recording::default(), model: bad }.check();
         let fields: Vec<_> = found.into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields, ["dt", "reach", "recruitment"]);
@@ -396,7 +397,7 @@ mod tests {
     #[test]
     fn the_bits_never_change() {
         let recording = Recording { size: 16, frames: 100, output_rate: 5.0, burn_in: 60.0 };
-        let model = Automaton { variable: Variable::Refractoriness, ..Automaton::default() };
+        let model = Automaton { variable: Variable::Refractoriness, ..coarse() };
         let hash = blake3::hash(bytemuck::cast_slice(&run(recording, model).data)).to_hex();
         assert_eq!(&hash[..16], "5cebef7e6f958c14");
     }

@@ -284,7 +284,7 @@ fn wave_areas(firings: &[Vec<f64>], neighbors: &[Vec<usize>]) -> Vec<f64> {
 
 /// The authors' program, which seeds itself by the clock, gave over an hour of a round retina of 2.1 mm: ferret, a firing
 /// every 127.8 s, 136 µm/s and 0.145 mm²; mouse 99.8 s, 107 µm/s and 0.173 mm²; by the same definitions. Ours gave over an hour
-/// of a square of 1.6 mm with its rim 125.9 s, 133 µm/s, 0.151 mm² and 98.5 s, 105 µm/s, 0.169 mm². Recorded waves of ferrets
+/// of a square of 1.6 mm with its rim 126.1 s, 134 µm/s, 0.152 mm² and 98.5 s, 104 µm/s, 0.169 mm². Recorded waves of ferrets
 /// travel at 168 ± 78 µm/s (mean, s.d.; doi 10.1186/s13064-018-0101-1). Here are ten minutes, after ten, of a smaller square.
 #[test]
 fn waves_are_as_frequent_as_fast_and_as_large_as_the_authors() {

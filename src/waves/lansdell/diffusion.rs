@@ -126,22 +126,27 @@ fn filled(values: &[f64]) -> Row {
 /// Writes a matrix of rows and columns, at most 16 each, column by column.
 #[inline(always)]
 fn transpose(rows: usize, columns: usize, from: &[f64], to: &mut [f64]) {
-    if (rows, columns) == (WIDTH, WIDTH) {
+    let square = <&[Row; WIDTH]>::try_from(from.as_chunks().0).ok();
+    let turned = <&mut [Row; WIDTH]>::try_from(to.as_chunks_mut().0).ok();
+    if let (WIDTH, Some(from), Some(to)) = (columns, square, turned) {
         // Squares of 4 x 4 are a few shuffles of vectors.
-        for (across, down) in (0..16).map(|square| (square / 4 * 4, square % 4 * 4)) {
-            let square: [[f64; 4]; 4] = std::array::from_fn(|row| {
-                std::array::from_fn(|column| from[(down + row) * WIDTH + across + column])
-            });
-            for (column, to) in to[across * WIDTH..].chunks_mut(WIDTH).take(4).enumerate() {
-                let turned: [f64; 4] = std::array::from_fn(|row| square[row][column]);
-                to[down..down + 4].copy_from_slice(&turned);
+        for down in 0..WIDTH / 4 {
+            for across in 0..WIDTH / 4 {
+                let square: [[f64; 4]; 4] = std::array::from_fn(|row| {
+                    std::array::from_fn(|column| from[4 * down + row][4 * across + column])
+                });
+                for column in 0..4 {
+                    for row in 0..4 {
+                        to[4 * across + column][4 * down + row] = square[row][column];
+                    }
+                }
             }
         }
-    } else {
-        for (column, line) in to.chunks_exact_mut(rows).enumerate() {
-            for (value, row) in line.iter_mut().zip(from.chunks_exact(columns)) {
-                *value = row[column];
-            }
+        return;
+    }
+    for (column, line) in to.chunks_exact_mut(rows).enumerate() {
+        for (value, row) in line.iter_mut().zip(from.chunks_exact(columns)) {
+            *value = row[column];
         }
     }
 }

@@ -142,7 +142,6 @@ impl Reaction {
         }
         for i in 0..BLOCK {
             dr[i] = relaxation((kn[i], kd[i]), r[i]);
-            ds[i] = rn[i] / (rn[i] + rd[i]);
         }
         for i in 0..BLOCK {
             let (calcium, synaptic) = (self.calcium * dv[i], self.synaptic * da[i]);
@@ -152,7 +151,7 @@ impl Reaction {
                 + calcium * self.calcium_reversal
                 + potassium * self.potassium_reversal
                 + synaptic * self.synaptic_reversal;
-            let active = ds[i];
+            let active = rn[i] / (rn[i] + rd[i]);
             dv[i] = current - conductance * v[i];
             dr[i] = self.gate_rate * (dr[i] + self.strength * s[i] * (1.0 - r[i]));
             ds[i] = self.buildup * active - self.hyperpolarization_decay * s[i];
