@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value as Json, json};
 
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{self, TensorFile, TensorView};
 use crate::engine::stage::{Artifact, Files};
 
 /// Frames over time.
@@ -37,9 +37,8 @@ impl Artifact for Movie {
         if let Some(pitch) = self.pitch {
             about["pitch_mm"] = json!(pitch);
         }
-        TensorFile::about(about)
-            .with("frames", Tensor::f32(&shape, self.data.clone()))
-            .save(&folder.join(FILE))
+        let frames = TensorView::f32(&shape, &self.data);
+        tensor::write(&folder.join(FILE), &about, &[("frames", frames)])
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         let mut file = TensorFile::load(files.path(FILE)?)?;
@@ -58,6 +57,7 @@ impl Artifact for Movie {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::tensor::Tensor;
 
     #[test]
     fn a_movie_without_a_rate_is_refused() {

@@ -1,6 +1,7 @@
 //! Tensors in a `.safetensors` file, with at most one metadata entry.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -62,34 +63,72 @@ impl Tensor {
         Self { shape: shape.to_vec(), data: Data::I64(data) }
     }
 
-    fn bytes(&self) -> &[u8] {
-        match &self.data {
-            Data::F32(data) => bytemuck::cast_slice(data),
-            Data::F64(data) => bytemuck::cast_slice(data),
-            Data::U32(data) => bytemuck::cast_slice(data),
-            Data::I64(data) => bytemuck::cast_slice(data),
-        }
+    fn view(&self) -> TensorView<'_> {
+        let (dtype, bytes) = match &self.data {
+            Data::F32(data) => (Dtype::F32, bytemuck::cast_slice(data)),
+            Data::F64(data) => (Dtype::F64, bytemuck::cast_slice(data)),
+            Data::U32(data) => (Dtype::U32, bytemuck::cast_slice(data)),
+            Data::I64(data) => (Dtype::I64, bytemuck::cast_slice(data)),
+        };
+        TensorView { shape: &self.shape, dtype, bytes }
     }
 }
 
-impl View for &Tensor {
+/// A tensor whose numbers stay where they are while they are written.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    shape: &'a [usize],
+    dtype: Dtype,
+    bytes: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// Sees 32-bit floats as a tensor.
+    pub fn f32(shape: &'a [usize], data: &'a [f32]) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
+        Self { shape, dtype: Dtype::F32, bytes: bytemuck::cast_slice(data) }
+    }
+
+    /// Sees 64-bit floats as a tensor.
+    pub fn f64(shape: &'a [usize], data: &'a [f64]) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
+        Self { shape, dtype: Dtype::F64, bytes: bytemuck::cast_slice(data) }
+    }
+}
+
+/// A tensor that is laid out: its bytes are noted in the order of the format, and stay where they are.
+struct Laid<'a, 'b> {
+    tensor: TensorView<'a>,
+    pieces: &'b RefCell<Vec<&'a [u8]>>,
+}
+
+impl View for Laid<'_, '_> {
     fn dtype(&self) -> Dtype {
-        match self.data {
-            Data::F32(_) => Dtype::F32,
-            Data::F64(_) => Dtype::F64,
-            Data::U32(_) => Dtype::U32,
-            Data::I64(_) => Dtype::I64,
-        }
+        self.tensor.dtype
     }
     fn shape(&self) -> &[usize] {
-        &self.shape
+        self.tensor.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        self.bytes().into()
+        self.pieces.borrow_mut().push(self.tensor.bytes);
+        Cow::Borrowed(&[])
     }
     fn data_len(&self) -> usize {
-        self.bytes().len()
+        self.tensor.bytes.len()
     }
+}
+
+/// Writes a file of tensors and what there is to say about them, without a copy of their numbers.
+pub fn write(path: &Path, about: &Json, tensors: &[(&str, TensorView<'_>)]) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_types, reason = "the crate asks for it; it holds one entry")]
+    let about = (!about.is_null())
+        .then(|| std::collections::HashMap::from([(ABOUT.to_owned(), about.to_string())]));
+    let pieces = RefCell::new(Vec::with_capacity(tensors.len()));
+    let laid = tensors.iter().map(|&(name, tensor)| (name, Laid { tensor, pieces: &pieces }));
+    let header = safetensors::serialize(laid, about)?;
+    let mut pieces = pieces.take();
+    pieces.insert(0, &header);
+    Ok(files::write_pieces(path, &pieces)?)
 }
 
 /// Tensors by name, and what else there is to say about them.
@@ -119,11 +158,9 @@ impl TensorFile {
 
     /// Writes the file.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        #[expect(clippy::disallowed_types, reason = "the crate asks for it; it holds one entry")]
-        let about = (!self.about.is_null())
-            .then(|| std::collections::HashMap::from([(ABOUT.to_owned(), self.about.to_string())]));
-        let bytes = safetensors::serialize(&self.tensors, about)?;
-        Ok(files::write(path, &bytes)?)
+        let views: Vec<_> =
+            self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
+        write(path, &self.about, &views)
     }
 
     /// Reads a file.
@@ -222,6 +259,11 @@ mod tests {
         assert!(back.clone().take_rows::<3>("rows").is_err());
         back.save(&path).unwrap();
         assert_eq!(files::read(&path).unwrap(), first);
+        let views = back.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).rev();
+        let views: Vec<_> = views.map(|(name, tensor)| (name, tensor.view())).collect();
+        let views: Vec<_> = views.iter().map(|(name, view)| (name.as_str(), *view)).collect();
+        write(&path, &back.about, &views).unwrap();
+        assert_eq!(files::read(&path).unwrap(), first, "whatever order they are given in");
         assert_eq!(back.take_f32::<2>("x").unwrap().0, [2, 3]);
         assert!(back.take_f64::<2>("y").is_err() && back.take_u32("w").is_err());
     }

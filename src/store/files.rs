@@ -195,7 +195,16 @@ pub fn open_log(path: &Path) -> Result<File, FileError> {
 
 /// Writes a file of a working folder, where nobody else looks: neither synced nor atomic.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    spend(path).and_then(|()| fs::write(path, bytes)).map_err(|e| FileError::new("write", path, e))
+    write_pieces(path, &[bytes])
+}
+
+/// The same of pieces that lie apart, one after another.
+pub fn write_pieces(path: &Path, pieces: &[&[u8]]) -> Result<(), FileError> {
+    let write = |mut file: File| pieces.iter().try_for_each(|piece| file.write_all(piece));
+    spend(path)
+        .and_then(|()| File::create(path))
+        .and_then(write)
+        .map_err(|e| FileError::new("write", path, e))
 }
 
 /// Copies a file, or a folder with everything in it, into a working folder.

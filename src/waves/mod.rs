@@ -1,18 +1,22 @@
 //! Retinal waves: the movies that networks are pre-trained on.
 //!
-//! [`lansdell`] simulates spontaneous waves, [`events`] cuts a movie into waves, [`shuffle`] destroys its order in
+//! [`lansdell`], [`godfrey_swindale`] and [`automaton`] simulate spontaneous waves, [`events`] cuts a movie into waves, [`shuffle`] destroys its order in
 //! time or space, and [`normalize`] brings it into the range a network expects. All bits are the same on every
 //! machine and for any number of threads.
 
-mod checks;
-pub mod diffusion;
+#![expect(
+    clippy::inline_always,
+    reason = "vector code is compiled anew for each instruction set by being inlined"
+)]
+
+pub mod automaton;
 pub mod events;
+pub mod godfrey_swindale;
 pub mod lansdell;
 pub mod math;
 pub mod normalize;
-pub mod parameters;
-pub mod reaction;
 pub mod shuffle;
+pub mod simulation;
 
 use thiserror::Error;
 

@@ -1,32 +1,7 @@
-//! The parameters of the wave model, their defaults and their limits.
+//! The parameters of the model of Lansdell, Ford and Kutz (2014), and their defaults.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Frames per second of the macroscope that recorded real waves: 35 in 3 s (Ligeralde et al. 2023).
-pub const MACROSCOPE_RATE: f64 = 35.0 / 3.0;
-
-/// What is simulated: how large a retina, for how long, and with which constants.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parameters {
-    /// The lattice and the frames kept.
-    pub recording: Recording,
-    /// The model.
-    pub model: Lansdell,
-}
-
-/// The lattice and the frames kept of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recording {
-    /// Cells along each side of the square lattice.
-    pub size: usize,
-    /// Number of frames kept.
-    pub frames: usize,
-    /// Frames per simulated second. Frame `k` is the state at the time step nearest to `burn_in + k / output_rate`.
-    pub output_rate: f64,
-    /// Simulated time in s before the first frame.
-    pub burn_in: f64,
-}
 
 /// The model's constants, and the steps it is solved in.
 ///
@@ -36,7 +11,10 @@ pub struct Recording {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lansdell {
-    /// Side of the retina in mm.
+    /// What the movie shows.
+    #[serde(skip_serializing_if = "Variable::is_potential")]
+    pub variable: Variable,
+    /// Side of the retina in mm. One pixel shows one cell; the outer cells lie on the border.
     #[schemars(extend("exclusiveMinimum" = 0, "x-unit" = "mm"))]
     pub length: f64,
     /// Time step in s, above 0. 0.001 is the paper's code's; 0.005 gives the same statistics five times faster. At most
@@ -132,6 +110,28 @@ pub struct Lansdell {
     pub pulse_duration: f64,
 }
 
+/// A variable of a cell, in the order of its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Variable {
+    /// Membrane potential (V) in mV: about -70 at rest, above -60 in a wave.
+    #[default]
+    Potential,
+    /// Open share of the potassium gates (R), from 0 to 1.
+    PotassiumGate,
+    /// Slow after-hyperpolarization (S), no unit: rises in a wave, decays over a minute.
+    Hyperpolarization,
+    /// Concentration of acetylcholine (A) in nM.
+    Acetylcholine,
+}
+
+impl Variable {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_potential(&self) -> bool {
+        *self == Self::Potential
+    }
+}
+
 /// Distribution of the noise conductance of a cell, in nS, drawn anew for every cell and interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -153,15 +153,10 @@ pub enum Noise {
     },
 }
 
-impl Default for Recording {
-    fn default() -> Self {
-        Self { size: 64, frames: 1000, output_rate: MACROSCOPE_RATE, burn_in: 500.0 }
-    }
-}
-
 impl Default for Lansdell {
     fn default() -> Self {
         Self {
+            variable: Variable::Potential,
             length: 2.0,
             dt: 0.001,
             noise: Noise::Exponential { rate: 5.0 },
@@ -195,6 +190,11 @@ impl Default for Lansdell {
             pulse_duration: 1.5,
         }
     }
+}
+
+impl Lansdell {
+    /// Simulated time in s before the first frame where nothing else is said: that of the instructions of the paper's code.
+    pub const BURN_IN: f64 = 500.0;
 }
 
 impl Noise {

@@ -1,26 +1,15 @@
 //! Which parameters the simulation can run with: ranges, and time steps that stay stable.
 
-use super::math;
-use super::parameters::{Noise, Parameters, Recording};
+use super::super::math;
+use super::super::simulation::{Parameters, Violations, check_ranges};
+use super::parameters::{Lansdell, Noise};
 
-/// Time steps of a simulation at most: a century of computing, and far from where a count of steps loses precision.
-const MOST_STEPS: f64 = 1e12;
-
-impl Parameters {
+impl Parameters<Lansdell> {
     /// Lists every field that is out of range, with what is wrong; empty if the simulation can run.
-    pub fn check(&self) -> Vec<(&'static str, String)> {
+    pub fn check(&self) -> Violations {
         let mut found = Vec::new();
-        self.check_counts(&mut found);
-        for (field, value) in self.positive() {
-            if !(value > 0.0 && value.is_finite()) {
-                found.push((field, format!("must be positive and finite, is {value}")));
-            }
-        }
-        for (field, value) in self.not_negative() {
-            if !(value >= 0.0 && value.is_finite()) {
-                found.push((field, format!("must not be negative or infinite, is {value}")));
-            }
-        }
+        self.recording.check_counts(&mut found);
+        check_ranges(&self.positive(), &self.not_negative(), &mut found);
         for (field, value) in self.finite() {
             if !value.is_finite() {
                 found.push((field, format!("must be finite, is {value}")));
@@ -31,20 +20,6 @@ impl Parameters {
             self.check_times(&mut found);
         }
         found
-    }
-
-    fn check_counts(&self, found: &mut Vec<(&'static str, String)>) {
-        if !(2..=4096).contains(&self.recording.size) {
-            found
-                .push(("size", format!("must lie between 2 and 4096, is {}", self.recording.size)));
-        } else if self.recording.frames == 0
-            || self.recording.frames > (isize::MAX as usize / 4) / self.recording.size.pow(2)
-        {
-            found.push((
-                "frames",
-                format!("must be at least 1 and fit memory, is {}", self.recording.frames),
-            ));
-        }
     }
 
     fn positive(&self) -> [(&'static str, f64); 11] {
@@ -94,7 +69,7 @@ impl Parameters {
         ]
     }
 
-    fn check_noise(&self, found: &mut Vec<(&'static str, String)>) {
+    fn check_noise(&self, found: &mut Violations) {
         match self.model.noise {
             Noise::Exponential { rate } if !(rate > 0.0 && rate.is_finite()) => {
                 let rule = format!("must be positive and finite, is {rate}");
@@ -114,7 +89,7 @@ impl Parameters {
         }
     }
 
-    fn check_times(&self, found: &mut Vec<(&'static str, String)>) {
+    fn check_times(&self, found: &mut Violations) {
         let dt = self.model.dt;
         let (rate, cause) = self.stiffest_rate();
         // The explicit midpoint method damps y' = -rate y as long as dt * rate <= 2.
@@ -126,22 +101,7 @@ impl Parameters {
                 format!("must be at most {bound:.2e} s, is {dt}: {cause} at up to {rate:.0}/s, and {reason}"),
             ));
         }
-        let Recording { burn_in, frames, output_rate, .. } = self.recording;
-        let steps = (burn_in + frames as f64 / output_rate) / dt;
-        if steps > MOST_STEPS {
-            let all = "(burn_in + frames / output_rate) / dt";
-            let rule = format!(
-                "must leave at most {MOST_STEPS:.0e} time steps, {all}, which are {steps:.1e}"
-            );
-            found.push(("burn_in", rule));
-        }
-        if self.recording.output_rate * dt > 1.0 {
-            let most = 1.0 / dt;
-            found.push((
-                "output_rate",
-                format!("must be at most 1 / dt = {most}, is {}", self.recording.output_rate),
-            ));
-        }
+        self.recording.check_times(dt, found);
         if self.model.noise_interval < dt {
             found.push((
                 "noise_interval",
@@ -188,16 +148,16 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parameters::Lansdell;
+    use super::super::super::simulation::Recording;
     use super::*;
 
-    fn of(model: Lansdell) -> Parameters {
+    fn of(model: Lansdell) -> Parameters<Lansdell> {
         Parameters { model, ..Parameters::default() }
     }
 
     #[test]
     fn the_defaults_pass() {
-        assert_eq!(Parameters::default().check(), []);
+        assert_eq!(of(Lansdell::default()).check(), []);
         let fast = of(Lansdell { dt: 0.005, noise: Noise::REALISTIC, ..Lansdell::default() });
         assert_eq!(fast.check(), []);
     }
