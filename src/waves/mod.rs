@@ -1,18 +1,29 @@
 //! Retinal waves: the movies that networks are pre-trained on.
 //!
-//! [`lansdell`] simulates spontaneous waves, [`events`] cuts a movie into waves, [`shuffle`] destroys its order in
-//! time or space, and [`normalize`] brings it into the range a network expects. All bits are the same on every
-//! machine and for any number of threads.
+//! [`lansdell`] simulates spontaneous waves, [`events`] and [`calcium`] cut a movie into waves, [`survey`] measures
+//! them, [`shuffle`] destroys their order in time or space, and [`normalize`] brings a movie into the range a network
+//! expects. All bits are the same on every machine and for any number of threads.
 
+pub mod blur;
+pub mod calcium;
 mod checks;
+pub mod correlation;
 pub mod diffusion;
 pub mod events;
+pub mod flood;
+pub mod front;
 pub mod lansdell;
 pub mod math;
+pub mod median;
 pub mod normalize;
+pub mod onsets;
 pub mod parameters;
+pub mod quantiles;
 pub mod reaction;
+pub mod rise;
 pub mod shuffle;
+pub mod survey;
+pub mod tracker;
 
 use thiserror::Error;
 
