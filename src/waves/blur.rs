@@ -2,7 +2,7 @@
 
 /// Blurs frames of one size by a Gaussian; pixels beyond the border are those at the border.
 ///
-/// The weights are the Gaussian's at whole pixels, up to four deviations, brought to the sum 1. ImageJ's filter does the
+/// The weights are the Gaussian's at whole pixels, up to four deviations, brought to the sum 1. The filter of `ImageJ` does the
 /// same with a window that ends where a weight is below 2e-4.
 #[derive(Clone, Debug)]
 pub struct Blur {

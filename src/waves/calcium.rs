@@ -213,7 +213,9 @@ fn gather(labels: &[u32], area: usize) -> Vec<Label> {
             }
         }
     }
-    found.iter_mut().for_each(|wave| wave.frames -= wave.start);
+    for wave in &mut found {
+        wave.frames -= wave.start;
+    }
     found
 }
 
@@ -290,7 +292,9 @@ mod tests {
 
     fn segment(options: CalciumOptions, movie: &[Vec<f32>]) -> Labels {
         let mut segmenter = Segmenter::new(options, SIDE, SIDE);
-        movie.iter().for_each(|frame| segmenter.push(frame).unwrap());
+        for frame in movie {
+            segmenter.push(frame).unwrap();
+        }
         segmenter.finish().unwrap()
     }
 

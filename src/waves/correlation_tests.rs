@@ -95,11 +95,11 @@ fn an_autoregression_forgets_at_its_rate() {
     for memory in [0.5f64, 0.9, 0.97] {
         let frames = 6000;
         let mut time = InTime::new(25, frames);
-        let mut state = vec![0.0; 25];
+        let mut state = [0.0; 25];
         for index in 0..frames {
-            state.iter_mut().for_each(|v| {
+            for v in &mut state {
                 *v = memory * *v + (1.0 - memory * memory).sqrt() * stream.normal();
-            });
+            }
             let frame: Vec<f32> = state.iter().map(|v| (*v * 5.0 - 70.0) as f32).collect();
             time.push(index, &frame);
         }
@@ -118,7 +118,9 @@ fn the_jackknife_knows_how_far_repeated_movies_differ() {
         let mut time = InTime::new(4, 2000);
         let mut state = [0.0; 4];
         for index in 0..2000 {
-            state.iter_mut().for_each(|v| *v = 0.9 * *v + stream.normal());
+            for v in &mut state {
+                *v = 0.9 * *v + stream.normal();
+            }
             time.push(index, &state.map(|v| v as f32));
         }
         let Reach { length, error } = time.reach().unwrap();

@@ -100,7 +100,9 @@ impl Block {
         let mut labels = vec![DRY; mask.len()];
         let (mut queue, mut count) = (VecDeque::new(), 0);
         for voxels in buckets(levels, |at| mask[at] != 0).iter().rev() {
-            voxels.iter().for_each(|at| labels[*at as usize] = LOW);
+            for at in voxels {
+                labels[*at as usize] = LOW;
+            }
             for &at in voxels {
                 let mut beside = false;
                 self.near(at as usize, |other, _| beside |= labels[other] < QUEUED);

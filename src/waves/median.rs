@@ -8,7 +8,7 @@ const LANES: usize = 16;
 /// Yields each frame's median with the frames around it, pixel by pixel.
 ///
 /// The window holds `radius` frames on either side, and fewer at the movie's ends; of an even number of values the mean
-/// of the middle two is the median, as in ImageJ. The values of each pixel are kept in order, for 16 pixels side by
+/// of the middle two is the median, as in `ImageJ`. The values of each pixel are kept in order, for 16 pixels side by
 /// side, so that a frame goes out and another in by walking over the window once each: `O(radius)` for each pixel and
 /// frame, without a branch.
 #[derive(Clone, Debug)]
@@ -120,10 +120,11 @@ fn leave(old: &[f32; LANES], ranks: &mut [[f32; LANES]]) {
     for rank in 1..ranks.len() {
         let next = ranks[rank];
         let held = &mut ranks[rank - 1];
-        for lane in 0..LANES {
-            found[lane] |= if held[lane] == old[lane] { u32::MAX } else { 0 };
-            let bits = held[lane].to_bits() & !found[lane] | next[lane].to_bits() & found[lane];
-            held[lane] = f32::from_bits(bits);
+        for ((held, next), (found, old)) in
+            held.iter_mut().zip(&next).zip(found.iter_mut().zip(old))
+        {
+            *found |= if *held == *old { u32::MAX } else { 0 };
+            *held = f32::from_bits(held.to_bits() & !*found | next.to_bits() & *found);
         }
     }
 }
@@ -140,7 +141,9 @@ mod tests {
             found.push(frame.to_vec());
             Ok::<(), ()>(())
         };
-        movie.iter().for_each(|frame| running.push(frame, &mut give).unwrap());
+        for frame in movie {
+            running.push(frame, &mut give).unwrap();
+        }
         running.finish(&mut give).unwrap();
         found
     }

@@ -138,7 +138,7 @@ impl Tracker {
     /// Joins an active pixel with those of its neighbors that were looked at already.
     fn join(&mut self, at: usize) {
         let (width, area) = (self.width, self.now.len());
-        let (left, right) = (!at.is_multiple_of(width), (at + 1) % width != 0);
+        let (left, right) = (!at.is_multiple_of(width), !(at + 1).is_multiple_of(width));
         let corners = self.neighbors == Neighbors::Corners;
         let mut wave = NONE;
         if left {
@@ -239,7 +239,9 @@ impl Tracker {
         let mut gone = self.waves.split_off(kept);
         gone.retain(|wave| !wave.areas.is_empty());
         gone.sort_by_key(|wave| (wave.start, wave.arrivals.first().copied()));
-        gone.into_iter().for_each(|wave| ended(complete(wave)));
+        for wave in gone {
+            ended(complete(wave));
+        }
         for at in &self.active {
             let wave = &mut self.now[*at as usize];
             *wave = names[*wave as usize];
@@ -383,7 +385,9 @@ mod tests {
                     let first = wave.arrivals.iter().map(|(p, t)| t * 100 + p).min().unwrap();
                     found.insert((first as usize, wave.volume(), wave.area()));
                 };
-                volume.iter().for_each(|mask| tracker.push(mask, &mut take));
+                for mask in &volume {
+                    tracker.push(mask, &mut take);
+                }
                 tracker.finish(&mut take);
                 assert_eq!(found, components(neighbors, &volume, 6), "{seed} {neighbors:?}");
             }
