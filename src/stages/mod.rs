@@ -25,6 +25,9 @@ pub mod manifold_simulated_capacity;
 pub mod movie_normalise;
 pub mod movie_segment;
 pub mod movie_shuffle;
+pub mod movie_split;
+pub mod movie_stats;
+pub mod movie_watershed;
 pub mod network_train;
 pub mod pretrain_images;
 pub mod pretrain_simclr;
@@ -39,7 +42,10 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<waves_simulate::WavesSimulate>(),
     Kind::of::<movie_normalise::MovieNormalise>(),
     Kind::of::<movie_segment::MovieSegment>(),
+    Kind::of::<movie_watershed::MovieWatershed>(),
+    Kind::of::<movie_stats::MovieStats>(),
     Kind::of::<movie_shuffle::MovieShuffle>(),
+    Kind::of::<movie_split::MovieSplit>(),
     Kind::of::<encoder_random::EncoderRandom>(),
     Kind::of::<encoder_import::EncoderImport>(),
     Kind::of::<encoder_export::EncoderExport>(),

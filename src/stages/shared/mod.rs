@@ -14,6 +14,7 @@ pub mod pretrained;
 pub mod pretraining;
 pub mod problem;
 pub mod searches;
+pub mod survey;
 pub mod training;
 pub mod warp;
 pub mod word;
