@@ -12,6 +12,7 @@ use super::sweep::{self, Sweeps};
 use super::swept::Swept;
 use crate::engine::graph::{Graph, NodeId, Parameters};
 use crate::engine::kind::{Field, Kind, Registry};
+use crate::engine::parameter::OBTAIN_SCHEMA;
 use crate::spec::experiment::StageEntry;
 use crate::spec::{
     Diagnostic, Diagnostics, Experiment, Origin, Sources, Value, ValueKind, suggest,
@@ -248,8 +249,8 @@ impl<'a> Builder<'a> {
                     folder: &|origin| folder(self.experiment, self.sources, origin),
                     hashes: &mut self.hashes,
                     report: &mut |at, message| {
-                        let at = Diagnostic::at(at.unwrap_or(origin), message);
-                        errors.push(at.hint("paths start at the file in which they are written"));
+                        let hint = paths_hint(&written, at);
+                        errors.push(Diagnostic::at(at.unwrap_or(origin), message).hint(hint));
                     },
                 };
                 resolver.resolve(&mut parameters, Some(&table));
@@ -262,6 +263,14 @@ impl<'a> Builder<'a> {
         self.edges.extend(edges.into_iter().map(|edge| Pending { to, stage, instance, edge }));
         swept.add(instance, errors);
     }
+}
+
+/// What helps where there is nothing at a path: how paths are read, and where such data are to be had.
+fn paths_hint(written: &Written, at: Option<Origin>) -> String {
+    let field = written.origins.iter().position(|origin| origin.is_some() && *origin == at);
+    let obtain = field.and_then(|field| written.fields[field].schema[OBTAIN_SCHEMA].as_str());
+    let paths = "paths start at the file in which they are written";
+    obtain.map_or_else(|| paths.to_owned(), |obtain| format!("{paths}; {obtain}"))
 }
 
 /// So many instances are made before they are added. What one holds until then is much more than a node.

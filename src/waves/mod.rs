@@ -1,16 +1,19 @@
 //! Retinal waves: the movies that networks are pre-trained on.
 //!
-//! [`lansdell`] simulates spontaneous waves, [`events`] cuts a movie into waves, [`shuffle`] destroys its order in
-//! time or space, and [`normalize`] brings it into the range a network expects. All bits are the same on every
-//! machine and for any number of threads.
+//! [`lansdell`] simulates spontaneous waves, [`calcium`] makes movies of recorded spikes on a [`grid`], [`events`]
+//! cuts a movie into waves, [`shuffle`] destroys its order in time or space, and [`normalize`] brings it into the range
+//! a network expects. All bits are the same on every machine and for any number of threads.
 
+pub mod calcium;
 mod checks;
 pub mod diffusion;
 pub mod events;
+pub mod grid;
 pub mod lansdell;
 pub mod math;
 pub mod normalize;
 pub mod parameters;
+pub mod pixels;
 pub mod reaction;
 pub mod shuffle;
 

@@ -3,13 +3,18 @@
 #[cfg(test)]
 pub mod bench;
 pub mod canvas;
+pub mod excerpt;
 pub mod film;
 pub mod geometry;
 pub mod network;
+pub mod pages;
+pub mod picture;
 pub mod pretrained;
 pub mod pretraining;
 pub mod problem;
+pub mod recording;
 pub mod searches;
+pub mod sheet;
 pub mod training;
 pub mod word;
 
