@@ -12,7 +12,7 @@ use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::parameter::DataPath;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::waves::Frames;
-use crate::waves::calcium::{Exposure, ExposureError, Kernel, Spike, expose};
+use crate::waves::exposure::{Exposure, ExposureError, Kernel, Spike, expose};
 use crate::waves::grid::{Extent, Grid, Resolution};
 use crate::waves::parameters::MACROSCOPE_RATE;
 

@@ -1,10 +1,10 @@
 //! Retinal waves: the movies that networks are pre-trained on.
 //!
-//! [`lansdell`] simulates spontaneous waves, [`calcium`] makes movies of recorded spikes on a [`grid`], [`events`]
+//! [`lansdell`] simulates spontaneous waves, [`exposure`] makes movies of recorded spikes on a [`grid`], [`events`]
 //! cuts a movie into waves, [`shuffle`] destroys its order in time or space, and [`normalize`] brings it into the range
 //! a network expects. All bits are the same on every machine and for any number of threads.
 
-pub mod calcium;
+pub mod exposure;
 mod checks;
 pub mod diffusion;
 pub mod events;
