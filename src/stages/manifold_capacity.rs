@@ -20,7 +20,7 @@ use crate::manifold::gram::{Points, check_points};
 use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
 use crate::manifold::projection::project;
 use crate::manifold::watch::Watch;
-use crate::nn::resnet::is_default;
+use crate::nn::encoder::is_default;
 
 /// Measures the capacity, radius and dimension of object manifolds by mean-field theory.
 ///
