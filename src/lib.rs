@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod cli;
+pub mod colormap;
 pub mod engine;
 pub mod landscape;
 pub mod manifold;

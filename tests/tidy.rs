@@ -9,8 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the others, as ARCHITECTURE.md draws it.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("rng", &[]),
+    ("colormap", &[]),
     ("waves", &["rng"]),
     ("manifold", &["rng"]),
     ("landscape", &["rng"]),
@@ -19,9 +20,22 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("store", &[]),
     ("engine", &["spec", "store", "rng"]),
     ("artifacts", &["engine", "store"]),
-    ("report", &["store"]),
+    ("report", &["store", "colormap"]),
     ("plan", &["spec", "engine", "store", "report"]),
-    ("stages", &["engine", "artifacts", "nn", "waves", "manifold", "landscape", "rng", "store"]),
+    (
+        "stages",
+        &[
+            "engine",
+            "artifacts",
+            "nn",
+            "waves",
+            "manifold",
+            "landscape",
+            "rng",
+            "colormap",
+            "store",
+        ],
+    ),
     ("ui", &["engine", "store"]),
 ];
 

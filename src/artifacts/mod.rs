@@ -11,6 +11,7 @@ pub mod file;
 pub mod images;
 pub mod manifolds;
 pub mod movie;
+pub mod movie_reader;
 pub mod points;
 pub mod table;
 pub mod tensor;

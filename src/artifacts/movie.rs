@@ -27,7 +27,32 @@ pub struct Movie {
     pub data: Vec<f32>,
 }
 
-const FILE: &str = "movie.safetensors";
+/// The file's name inside the artifact.
+pub(super) const FILE: &str = "movie.safetensors";
+/// The name of the one tensor in it.
+pub(super) const FRAMES: &str = "frames";
+
+/// What a movie's file says beside its values.
+pub(super) struct Header {
+    /// Frames a second.
+    pub(super) rate: f64,
+    /// Distance between neighboring pixels in mm, if it is known.
+    pub(super) pitch: Option<f64>,
+}
+
+impl Header {
+    /// Reads what a file says; fails without a rate, and where a number is not above 0.
+    pub(super) fn of(about: &Json) -> anyhow::Result<Self> {
+        let positive = |value: &Json| value.as_f64().filter(|value| *value > 0.0);
+        let rate = positive(&about["rate_hz"])
+            .context("a movie says in `rate_hz`, above 0, how many frames a second has")?;
+        let pitch = match &about["pitch_mm"] {
+            Json::Null => None,
+            value => Some(positive(value).context("`pitch_mm` of a movie is a number above 0")?),
+        };
+        Ok(Self { rate, pitch })
+    }
+}
 
 impl Artifact for Movie {
     const TYPE: &'static str = "movie";
@@ -38,18 +63,12 @@ impl Artifact for Movie {
             about["pitch_mm"] = json!(pitch);
         }
         let frames = TensorView::f32(&shape, &self.data);
-        tensor::write(&folder.join(FILE), &about, &[("frames", frames)])
+        tensor::write(&folder.join(FILE), &about, &[(FRAMES, frames)])
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         let mut file = TensorFile::load(files.path(FILE)?)?;
-        let positive = |value: &Json| value.as_f64().filter(|value| *value > 0.0);
-        let rate = positive(&file.about["rate_hz"])
-            .context("a movie says in `rate_hz`, above 0, how many frames a second has")?;
-        let pitch = match &file.about["pitch_mm"] {
-            Json::Null => None,
-            value => Some(positive(value).context("`pitch_mm` of a movie is a number above 0")?),
-        };
-        let ([frames, channels, height, width], data) = file.take_f32("frames")?;
+        let Header { rate, pitch } = Header::of(&file.about)?;
+        let ([frames, channels, height, width], data) = file.take_f32(FRAMES)?;
         Ok(Self { frames, channels, height, width, rate, pitch, data })
     }
 }

@@ -53,6 +53,18 @@ impl Table {
         self
     }
 
+    /// Adds a column of whole numbers, some of them missing.
+    #[must_use]
+    pub fn maybe_counts(
+        mut self,
+        name: &str,
+        values: impl IntoIterator<Item = Option<usize>>,
+    ) -> Self {
+        let values: Vec<Option<i64>> = values.into_iter().map(|v| v.map(|v| v as i64)).collect();
+        self.columns.push(Series::new(name.into(), values).into());
+        self
+    }
+
     /// Adds a column of text.
     #[must_use]
     pub fn texts(

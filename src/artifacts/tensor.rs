@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value as Json;
 
@@ -143,6 +144,14 @@ pub struct TensorFile {
 /// The one metadata key: the format keeps no order among several.
 const ABOUT: &str = "about";
 
+/// What a header says beside its tensors; `null` where there is nothing.
+pub(super) fn about(header: &Metadata) -> serde_json::Result<Json> {
+    match header.metadata().as_ref().and_then(|entries| entries.get(ABOUT)) {
+        Some(text) => serde_json::from_str(text),
+        None => Ok(Json::Null),
+    }
+}
+
 impl TensorFile {
     /// Begins a file with what there is to say about its tensors.
     pub fn about(about: Json) -> Self {
@@ -168,10 +177,7 @@ impl TensorFile {
         let bytes = files::read(path)?;
         let name = || path.display().to_string();
         let (_, header) = SafeTensors::read_metadata(&bytes).with_context(name)?;
-        let about = match header.metadata().as_ref().and_then(|m| m.get(ABOUT)) {
-            Some(text) => serde_json::from_str(text).with_context(name)?,
-            None => Json::Null,
-        };
+        let about = about(&header).with_context(name)?;
         let views = SafeTensors::deserialize(&bytes).with_context(name)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in views.tensors() {

@@ -29,6 +29,8 @@ pub const IMPORTS: &str = "imports";
 pub const ACCEPTS: &str = "x-artifact";
 /// Names the unit in the JSON Schema of a quantity.
 pub const UNIT_SCHEMA: &str = "x-unit";
+/// Says in the JSON Schema of a path of user data where users get such data: told where there is nothing.
+pub const OBTAIN_SCHEMA: &str = "x-obtain";
 /// Marks the JSON Schema of a path of user data.
 pub const PATH_SCHEMA: &str = "x-path";
 

@@ -189,7 +189,7 @@ impl Sampler {
 }
 
 /// Splits events at random into trained and held-out ones, both in ascending order.
-pub(super) fn split(
+pub fn split(
     events: usize,
     fraction: f64,
     streams: &Streams,

@@ -12,6 +12,7 @@ use super::sweep::{self, Sweeps};
 use super::swept::Swept;
 use crate::engine::graph::{Graph, NodeId, Parameters};
 use crate::engine::kind::{Field, Kind, Registry};
+use crate::engine::parameter::OBTAIN_SCHEMA;
 use crate::spec::experiment::StageEntry;
 use crate::spec::{
     Diagnostic, Diagnostics, Experiment, Origin, Sources, Value, ValueKind, suggest,
@@ -248,8 +249,8 @@ impl<'a> Builder<'a> {
                     folder: &|origin| folder(self.experiment, self.sources, origin),
                     hashes: &mut self.hashes,
                     report: &mut |at, message| {
-                        let at = Diagnostic::at(at.unwrap_or(origin), message);
-                        errors.push(at.hint(hint_to_data(about.as_deref())));
+                        let hint = hint_to_data(&written, at, about.as_deref());
+                        errors.push(Diagnostic::at(at.unwrap_or(origin), message).hint(hint));
                     },
                 };
                 resolver.resolve(&mut parameters, Some(&table));
@@ -267,10 +268,18 @@ impl<'a> Builder<'a> {
 /// So many instances are made before they are added. What one holds until then is much more than a node.
 const BLOCK: usize = 1024;
 
-/// Says where data are looked for, and what the stage says about them: as a rule, how to get them.
-fn hint_to_data(about: Option<&str>) -> String {
-    let start = "paths start at the file in which they are written";
-    about.map_or_else(|| start.to_owned(), |about| format!("{start}; about this stage: {about}"))
+/// Says where data are looked for, where such data are to be had, and what the stage says about its own.
+fn hint_to_data(written: &Written, at: Option<Origin>, about: Option<&str>) -> String {
+    let field = written.origins.iter().position(|origin| origin.is_some() && *origin == at);
+    let obtain = field.and_then(|field| written.fields[field].schema[OBTAIN_SCHEMA].as_str());
+    let mut hint = "paths start at the file in which they are written".to_owned();
+    if let Some(obtain) = obtain {
+        hint.push_str(&format!("; {obtain}"));
+    }
+    if let Some(about) = about {
+        hint.push_str(&format!("; about this stage: {about}"));
+    }
+    hint
 }
 
 /// The folder that paths start from: that of the file in which they are written.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::report::{
     error::{ReportError, nearest},
-    figures::{AxisScale, FigureSpec, Layer, Mark},
+    figures::{Aspect, AxisScale, FigureSpec, Layer, Mark, Spread},
     tables::{TableSpec, key_of},
 };
 
@@ -145,13 +145,40 @@ impl FigureSpec {
             let message = "`x_scale = \"log\"` needs numbers, but bars stand over categories";
             problems.push(Problem::value(&["x_scale"], message));
         }
-        let used = self.columns_of(&layers, |layer| vec![Some(layer.x), layer.color]);
+        problems.extend(self.check_tiles(&layers));
+        let used = self.columns_of(&layers, |layer| {
+            vec![Some(layer.x), layer.color, layer.value.map(|_| layer.y)]
+        });
         let unordered = self.order.keys().filter(|name| !used.contains(name));
         problems.extend(unordered.map(|name| Problem::unused("order", name, "figure", &used)));
-        let used =
-            self.columns_of(&layers, |layer| vec![Some(layer.x), Some(layer.y), layer.color]);
+        let used = self.columns_of(&layers, |l| vec![Some(l.x), Some(l.y), l.color, l.value]);
         let unlabeled = self.labels.keys().filter(|name| !used.contains(name));
         problems.extend(unlabeled.map(|name| Problem::unused("labels", name, "figure", &used)));
+        problems
+    }
+
+    /// Finds what is wrong with tiles, and with what was made for them.
+    fn check_tiles(&self, layers: &[Layer<'_>]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let has_errors = |layer: &Layer<'_>| layer.value.is_some() && layer.error != Spread::None;
+        if self.error.is_some() && layers.iter().any(has_errors) {
+            problems.push(Problem::value(&["error"], "tiles show means alone, without `error`"));
+        }
+        if let Some([low, high]) = self.color_range
+            && !(low < high && (high - low).is_finite())
+        {
+            let message = "`color_range` is a lower and a higher number";
+            problems.push(Problem::value(&["color_range"], message));
+        }
+        let log = self.x_scale == AxisScale::Log || self.y_scale == AxisScale::Log;
+        if self.aspect == Some(Aspect::Equal) && log {
+            let message = "`aspect = \"equal\"` needs linear axes, but one is logarithmic";
+            problems.push(Problem::value(&["aspect"], message));
+        }
+        if self.aspect == Some(Aspect::Equal) && layers.iter().any(|l| l.mark == Mark::Bar) {
+            let message = "`aspect = \"equal\"` needs numbers, but bars stand over categories";
+            problems.push(Problem::value(&["aspect"], message));
+        }
         problems
     }
 
@@ -261,6 +288,26 @@ mod tests {
             "x_scale",
             "`x_scale = \"log\"` needs numbers, but bars stand over categories",
         );
+        let tiles = "from = 'p'\nmark = 'tile'\nx = 'a'\ny = 'b'";
+        check_figure(tiles, "", "the figure of `p` needs a column for `color`");
+        let tiles = format!("{tiles}\ncolor = 'c'");
+        check_figure(
+            &format!("{tiles}\nerror = 'sem'"),
+            "error",
+            "tiles show means alone, without `error`",
+        );
+        check_figure(
+            &format!("{tiles}\ncolor_range = [1, 1]"),
+            "color_range",
+            "`color_range` is a lower and a higher number",
+        );
+        check_figure(
+            &format!("{tiles}\ny_scale = 'log'\naspect = 'equal'"),
+            "aspect",
+            "`aspect = \"equal\"` needs linear axes, but one is logarithmic",
+        );
+        let good = format!("{tiles}\norder = {{ b = ['u'] }}\nlabels = {{ c = 'C' }}");
+        assert_eq!(toml::from_str::<FigureSpec>(&good).unwrap().check(), []);
         check_figure(
             "from = 'p'\nx = 'index'\ny = 'b'\norder = { inde = [1] }",
             "order.inde",

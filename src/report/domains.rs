@@ -11,14 +11,16 @@ use crate::report::{
         palette::{self, Style},
         scale::Kind,
     },
+    rows::Rows,
     select,
-    series::Rows,
 };
 
 /// The values that x, colors and panels take over all layers.
 pub struct Domains {
     /// None where x is a number.
     pub x: Option<Values>,
+    /// The names along y, the first above; none where y is a number.
+    y: Option<Values>,
     /// For each color column its values, and the look of the first of them.
     colors: Vec<Colors>,
     pub panels: Values,
@@ -58,6 +60,12 @@ impl Values {
     }
 }
 
+impl Colors {
+    fn is_numeric(&self) -> bool {
+        self.values.list.iter().all(|value| value.number().is_some())
+    }
+}
+
 impl Domains {
     /// Collects the values of all layers.
     pub fn new(
@@ -77,6 +85,7 @@ impl Domains {
             let values = rows.iter().flat_map(|rows| rows.x.iter().flatten());
             ordered(values, layers.iter().find_map(|layer| spec.order.get(layer.x)))
         });
+        let y = Self::names_along_y(spec, layers, rows)?;
         let mut colors: Vec<Colors> = Vec::new();
         let mut next_style = 0;
         for column in layers.iter().filter_map(|layer| layer.color) {
@@ -103,6 +112,7 @@ impl Domains {
         let order = spec.panel.as_ref().and_then(|panel| spec.order.get(panel));
         Ok(Self {
             x,
+            y,
             colors,
             next_style,
             panels: ordered(panels, order),
@@ -112,16 +122,39 @@ impl Domains {
         })
     }
 
+    fn names_along_y(
+        spec: &FigureSpec,
+        layers: &[Layer<'_>],
+        rows: &[Rows],
+    ) -> Result<Option<Values>, ReportError> {
+        let tiles = || rows.iter().filter_map(|rows| rows.tiles.as_ref());
+        if tiles().all(|tiles| tiles.y_is_numeric) {
+            return Ok(None);
+        }
+        let names = "tiles have names along the vertical axis";
+        if let Some(layer) = layers.iter().find(|layer| layer.value.is_none()) {
+            return Err(ReportError::Incomplete(format!(
+                "{names}, on which `{}` of `{}` has no place\nhint: draw it in a figure of its own",
+                layer.y, layer.from
+            )));
+        }
+        if spec.y_scale != AxisScale::Linear {
+            return Err(ReportError::Incomplete(format!("`y_scale` needs numbers, but {names}")));
+        }
+        let values = tiles().flat_map(|tiles| tiles.y.iter().flatten());
+        Ok(Some(ordered(values, layers.iter().find_map(|layer| spec.order.get(layer.y)))))
+    }
+
     /// Returns a title for each panel; one empty title without `panel`.
     pub fn panel_titles(&self, spec: &FigureSpec) -> Vec<String> {
         let Some(column) = spec.panel.as_ref().filter(|_| !self.panels.list.is_empty()) else {
             return vec![String::new()];
         };
-        let title = |value: &AxisValue| match value {
+        let title = |(value, short): (&AxisValue, String)| match value {
             AxisValue::Text(text) => literal(text),
-            other => format!("{} = {}", called(spec, column), literal(&other.to_string())),
+            _ => format!("{} = {}", called(spec, column), literal(&short)),
         };
-        self.panels.list.iter().map(title).collect()
+        self.panels.list.iter().zip(shortened(&self.panels.list)).map(title).collect()
     }
 
     /// Returns what the horizontal axis measures.
@@ -133,6 +166,57 @@ impl Domains {
             }
             None => kind_of(spec.x_scale),
         }
+    }
+
+    /// Returns what the vertical axis measures.
+    pub fn y_kind(&self, spec: &FigureSpec) -> Kind {
+        match &self.y {
+            Some(values) => {
+                let names = values.list.iter().rev().map(|value| literal(&value.to_string()));
+                Kind::Categories(names.collect())
+            }
+            None => kind_of(spec.y_scale),
+        }
+    }
+
+    /// Returns the place of a value of y, if it has one.
+    pub fn y_place(&self, value: &AxisValue) -> Option<f64> {
+        match &self.y {
+            Some(values) => values.place(value).map(|index| (values.list.len() - 1 - index) as f64),
+            None => value.number(),
+        }
+    }
+
+    /// Returns how many names stand along y, if any do.
+    pub fn y_names(&self) -> Option<usize> {
+        self.y.as_ref().map(|names| names.list.len())
+    }
+
+    /// Gives the colors of tiles to whatever else shows the same column; a figure has one continuous scale.
+    pub fn share_colors(
+        &mut self,
+        spec: &FigureSpec,
+        tiles: Option<(&str, Ramp)>,
+    ) -> Result<(), ReportError> {
+        let Some((column, ramp)) = tiles else {
+            let range = spec.color_range.map(|[low, high]| (low, high));
+            for ramp in self.colors.iter_mut().filter_map(|colors| colors.ramp.as_mut()) {
+                *ramp = ramp.within(range);
+            }
+            return Ok(());
+        };
+        for colors in &mut self.colors {
+            if colors.column == column && colors.is_numeric() {
+                colors.ramp = Some(ramp);
+            } else if colors.ramp.is_some() {
+                return Err(ReportError::Incomplete(format!(
+                    "a figure has one continuous scale of colors, but `{}` needs one beside that of the tiles\n\
+                     hint: draw it in a figure of its own",
+                    colors.column
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the continuous scale of colors, if there is one.
@@ -178,6 +262,7 @@ pub fn kind_of(scale: AxisScale) -> Kind {
     match scale {
         AxisScale::Linear => Kind::Linear,
         AxisScale::Log => Kind::Log,
+        AxisScale::Reversed => Kind::Reversed,
     }
 }
 
@@ -216,17 +301,37 @@ fn ordered<'a>(
     Values::new(seen)
 }
 
+/// Writes values; long numbers with four digits, if these tell all apart.
+fn shortened(values: &[AxisValue]) -> Vec<String> {
+    let whole: Vec<String> = values.iter().map(ToString::to_string).collect();
+    let short = |value: &AxisValue| match value {
+        AxisValue::Float(number) if (1e-3..1e4).contains(&number.abs()) => {
+            let digits = 3 - libm::floor(libm::log10(number.abs())) as i32;
+            format!("{number:.*}", usize::try_from(digits).unwrap_or(0))
+        }
+        other => other.to_string(),
+    };
+    let short: Vec<String> = values.iter().map(short).collect();
+    let distinct = short.iter().collect::<BTreeSet<_>>().len() == short.len();
+    if whole.iter().any(|text| text.len() > 6) && distinct { short } else { whole }
+}
+
 /// Returns a continuous scale for more numbers than there are colors.
-///
-/// It is logarithmic where that brings the middle one of the numbers nearer to the middle of the scale.
 fn ramp_of(values: &[AxisValue]) -> Option<Ramp> {
     let numeric =
         values.iter().all(|value| matches!(value, AxisValue::Int(_) | AxisValue::Float(_)));
     if !numeric || values.len() <= palette::COLORS {
         return None;
     }
-    let mut numbers: Vec<f64> = values.iter().filter_map(AxisValue::number).collect();
+    ramp_over(values.iter().filter_map(AxisValue::number).collect())
+}
+
+/// Returns a continuous scale over numbers; none where there are none.
+///
+/// It is logarithmic where that brings the middle one of the numbers nearer to the middle of the scale.
+pub fn ramp_over(mut numbers: Vec<f64>) -> Option<Ramp> {
     numbers.sort_by(f64::total_cmp);
+    numbers.first()?;
     let (low, high, middle) = (numbers[0], numbers[numbers.len() - 1], numbers[numbers.len() / 2]);
     let [linear, log] = [false, true].map(|log| Ramp { low, high, log });
     let off = |ramp: &Ramp| (ramp.place(middle) - 0.5).abs();
@@ -247,6 +352,18 @@ mod tests {
             ramp_of(&values).unwrap().log
         };
         assert!(ramp(&|i| 10f64.powi(i)) && ramp(&|i| 1.5f64.powi(i)));
+        assert_eq!(ramp_over(Vec::new()), None);
         assert!(!ramp(&f64::from) && !ramp(&|i| 1.0 + 50.0 * f64::from(i)));
+    }
+
+    #[test]
+    fn titles_have_few_digits_if_these_tell_all_apart() {
+        let check = |values: &[f64], expected: &[&str]| {
+            let values: Vec<AxisValue> = values.iter().map(|v| AxisValue::Float(*v)).collect();
+            assert_eq!(shortened(&values), expected);
+        };
+        check(&[0.0, 0.428_571_4, 12.857_143], &["0", "0.4286", "12.86"]);
+        check(&[0.5, 1.0], &["0.5", "1"]);
+        check(&[1.00001, 1.00002], &["1.00001", "1.00002"]);
     }
 }

@@ -25,19 +25,21 @@ pub struct FigureSpec {
     /// A line above the figure. Default: none.
     #[serde(default)]
     pub title: Option<String>,
-    /// How values are drawn. Lines and bars are means over all rows that share x, color and panel; points are rows.
+    /// How values are drawn. Lines and bars are means over all rows that share x, color and panel, tiles over those that
+    /// share x, y and panel; points are rows.
     #[serde(default)]
     pub mark: Mark,
     /// Column along the horizontal axis, of numbers or of names.
     #[serde(default)]
     pub x: Option<String>,
-    /// Column along the vertical axis, of numbers.
+    /// Column along the vertical axis, of numbers; for tiles, of names too.
     #[serde(default)]
     pub y: Option<String>,
-    /// Column whose values are told apart by color and shape. More than eight numbers become a continuous scale.
+    /// Column whose values are told apart by color and shape. More than eight numbers become a continuous scale; tiles
+    /// always have one, of numbers.
     #[serde(default)]
     pub color: Option<String>,
-    /// Column whose values get a panel each, with axes in common.
+    /// Column whose values get a panel each, with axes in common, side by side in rows.
     #[serde(default)]
     pub panel: Option<String>,
     /// Error over all rows that share x, color and panel: a band around lines, bars elsewhere. With it, points are
@@ -60,6 +62,14 @@ pub struct FigureSpec {
     pub x_scale: AxisScale,
     #[serde(default)]
     pub y_scale: AxisScale,
+    /// Whether a step along one axis is as long as the same step along the other. Default: `equal` for tiles whose
+    /// places are the same distance apart along both axes, as pixels are; else `free`.
+    #[serde(default)]
+    pub aspect: Option<Aspect>,
+    /// Values at the ends of the continuous colors, such as `[0, 2]`; values beyond have the color of the end. Default:
+    /// the lowest and the highest value.
+    #[serde(default)]
+    pub color_range: Option<[f64; 2]>,
     /// Only rows whose columns have one of these values. Layers have filters of their own.
     #[serde(default)]
     pub r#where: Filter,
@@ -150,6 +160,18 @@ pub enum AxisScale {
     Linear,
     /// Logarithmic: values that are not positive are left out, with a note.
     Log,
+    /// Linear, the largest value first: so the rows of an image run downwards.
+    Reversed,
+}
+
+/// How long steps along the two axes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aspect {
+    /// The same step is as long along both axes.
+    Equal,
+    /// Each axis fills the panel.
+    Free,
 }
 
 /// A file format of figures.
@@ -180,7 +202,10 @@ pub struct Layer<'a> {
     pub mark: Mark,
     pub x: &'a str,
     pub y: &'a str,
+    /// What tells its series apart; none for tiles.
     pub color: Option<&'a str>,
+    /// What tiles show by their color; none for other marks.
+    pub value: Option<&'a str>,
     pub error: Spread,
     /// Rows that share x, color and panel become one mean.
     pub averaged: bool,
@@ -227,7 +252,8 @@ impl FigureSpec {
         if layers.is_empty() {
             return Err(Problem::nothing_to_draw());
         }
-        let last_color = layers.iter().rposition(|layer| layer.color.is_some());
+        let is_tile = |layer: &LayerRef| layer.mark.unwrap_or(self.mark) == Mark::Tile;
+        let last_color = layers.iter().rposition(|layer| layer.color.is_some() && !is_tile(layer));
         let mut resolved: Vec<Layer<'_>> = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
             let missing = |axis| {
@@ -236,20 +262,30 @@ impl FigureSpec {
             };
             let mark = layer.mark.unwrap_or(self.mark);
             let error = layer.error.or(self.error).unwrap_or(Spread::None);
-            let behind = layer.color.is_none() && last_color.is_some_and(|last| index < last);
+            let behind = mark != Mark::Tile
+                && layer.color.is_none()
+                && last_color.is_some_and(|last| index < last);
+            let value = match mark {
+                Mark::Tile => Some(layer.color.ok_or_else(|| missing("color"))?),
+                Mark::Line | Mark::Scatter | Mark::Bar => None,
+            };
+            let color = layer.color.filter(|_| mark != Mark::Tile);
             resolved.push(Layer {
                 from: layer.from,
                 mark,
                 x: layer.x.or(self.x.as_deref()).ok_or_else(|| missing("x"))?,
                 y: layer.y.or(self.y.as_deref()).ok_or_else(|| missing("y"))?,
-                color: layer.color,
+                color,
+                value,
                 error,
                 averaged: mark != Mark::Scatter || error != Spread::None,
                 label: layer.label,
                 muted: layer.muted.unwrap_or(behind),
                 plain_before: resolved
                     .iter()
-                    .filter(|earlier| earlier.color.is_none() && !earlier.muted)
+                    .filter(|earlier| {
+                        earlier.color.is_none() && earlier.value.is_none() && !earlier.muted
+                    })
                     .count(),
                 filter: layer.filter,
             });

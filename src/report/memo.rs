@@ -9,7 +9,7 @@ use crate::store::files::{self, FileError};
 use crate::store::{Hash, hash};
 
 /// Moves whenever the same results would be written differently.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The reports of one experiment, and what they were made from.
 #[derive(Debug)]

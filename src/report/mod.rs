@@ -31,8 +31,10 @@ pub mod figures;
 pub mod domains;
 pub mod entries;
 pub mod plot;
+pub mod rows;
 pub mod series;
 pub mod slots;
+pub mod tiles;
 
 // Both together.
 pub mod memo;

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::report::{
     aggregate::{self, Summary},
-    data::AxisValue,
-    domains::{Domains, called, kind_of},
+    domains::{Domains, called},
     entries::Legend,
     error::ReportError,
     figures::{FigureSpec, Layer, Spread},
-    plot::chart::{Axis, Chart, Panel, Point, Series},
+    plot::chart::{Axis, Chart, ColorBar, Panel, Point, Series},
     results::Results,
+    rows::{Members, Rows},
     select,
     slots::Slots,
+    tiles::Maps,
 };
 
 /// Builds the chart of a figure, and the notes that belong to it.
@@ -32,13 +33,23 @@ pub fn chart(
         // None of the results has the column: the first ones say which there are.
         select::column(&frames[layers[0].from].frame, panel)?;
     }
-    let domains = Domains::new(spec, &layers, &rows)?;
+    let mut domains = Domains::new(spec, &layers, &rows)?;
+    let mut maps = Maps::new(spec, &layers, &rows, &domains)?;
+    domains
+        .share_colors(spec, maps.colors.as_ref().map(|(column, ramp)| (column.as_str(), *ramp)))?;
     let titles = domains.panel_titles(spec);
     let mut panels: Vec<Panel> =
-        titles.into_iter().map(|title| Panel { title, series: Vec::new() }).collect();
+        titles.into_iter().map(|title| Panel { title, ..Panel::default() }).collect();
     let mut legend = Legend::default();
     let slots = Slots::of(&layers, &domains);
     for ((index, layer), rows) in layers.iter().enumerate().zip(&rows) {
+        if let Some(map) = maps.take(index) {
+            for (panel, tiles) in panels.iter_mut().zip(map.panels) {
+                panel.tiles.extend(tiles);
+            }
+            map.counts.note(&called_plainly(spec, &map.column), layer, &rows.over, &mut notes);
+            continue;
+        }
         let mut counts = Counts::default();
         let members = rows.members(layer, &domains, &mut counts);
         for (panel, members) in panels.iter_mut().zip(members) {
@@ -49,114 +60,36 @@ pub fn chart(
         }
         counts.note(&called_plainly(spec, layer.y), layer, &rows.over, &mut notes);
     }
+    notes.extend(maps.beyond.take());
     notes.dedup();
     let chart = Chart {
         title: spec.title.clone(),
         x: Axis { label: x_label(spec, &layers), kind: domains.x_kind(spec) },
-        y: Axis { label: y_label(spec, &layers), kind: kind_of(spec.y_scale) },
+        y: Axis { label: y_label(spec, &layers), kind: domains.y_kind(spec) },
         panels,
         legend: legend.groups,
-        color_bar: domains.color_bar(spec),
+        color_bar: match maps.colors {
+            Some((column, ramp)) => Some(ColorBar { title: called(spec, &column), ramp }),
+            None => domains.color_bar(spec),
+        },
+        square: maps.square,
         size: (spec.width.map(f64::from), spec.height.map(f64::from)),
     };
     Ok((chart, notes))
 }
 
-/// The rows of one layer, column by column.
-pub struct Rows {
-    pub x: Vec<Option<AxisValue>>,
-    pub x_is_numeric: bool,
-    pub y: Vec<Option<f64>>,
-    pub color: Option<Vec<Option<AxisValue>>>,
-    /// None where the results lack the column: then they belong to every panel.
-    pub panel: Option<Vec<Option<AxisValue>>>,
-    /// Over what rows that share x, color and panel are averaged.
-    over: String,
-}
-
-/// The x and y of rows that belong together; y may be missing.
-type Members = Vec<(f64, Option<f64>)>;
-
-impl Rows {
-    fn read(
-        layer: &Layer<'_>,
-        panel: Option<&str>,
-        frames: &BTreeMap<String, Results>,
-        notes: &mut Vec<String>,
-    ) -> Result<Self, ReportError> {
-        let frame = frames.get(layer.from).ok_or_else(|| {
-            ReportError::unknown_source(layer.from, &frames.keys().cloned().collect::<Vec<_>>())
-        })?;
-        if frame.frame.width() == 0 {
-            return Err(ReportError::NoResults { name: layer.from.to_owned() });
-        }
-        let (results, remarks) = frame.filter(layer.filter)?;
-        notes.extend(remarks);
-        let frame = &results.frame;
-        let panel = panel.filter(|panel| frame.column(panel).is_ok());
-        for name in [Some(layer.x), layer.color].into_iter().flatten() {
-            select::column(frame, name)?;
-        }
-        let keys = [Some(layer.x), layer.color, panel];
-        let keys: Vec<&str> = keys.into_iter().flatten().collect();
-        let cells = |name: &str| select::cells(frame, name);
-        Ok(Self {
-            x: cells(layer.x)?,
-            x_is_numeric: select::is_numeric(select::column(frame, layer.x)?),
-            y: select::numbers(frame, layer.y, "the vertical axis")?,
-            color: layer.color.map(cells).transpose()?,
-            panel: panel.map(cells).transpose()?,
-            over: if layer.averaged { results.pooled(&keys)? } else { String::new() },
-        })
-    }
-
-    /// Sorts the rows by panel and color; those that have no place anywhere are counted as missing.
-    fn members(
-        &self,
-        layer: &Layer<'_>,
-        domains: &Domains,
-        counts: &mut Counts,
-    ) -> Vec<Vec<Members>> {
-        let colors = domains.colors_of(layer);
-        let panels = domains.panels.list.len().max(1);
-        let groups = colors.map_or(1, |colors| colors.values.list.len());
-        let mut members = vec![vec![Members::new(); groups]; panels];
-        for row in 0..self.y.len() {
-            let group = match (&self.color, colors) {
-                (Some(values), Some(colors)) => {
-                    values[row].as_ref().and_then(|value| colors.values.place(value))
-                }
-                _ => Some(0),
-            };
-            let panels = match &self.panel {
-                Some(values) => {
-                    values[row].as_ref().and_then(|v| domains.panels.place(v)).map(|at| at..at + 1)
-                }
-                None => Some(0..panels),
-            };
-            let x = self.x[row].as_ref().and_then(|value| domains.x_place(value));
-            if let (Some(group), Some(panels), Some(x)) = (group, panels, x) {
-                members[panels].iter_mut().for_each(|panel| panel[group].push((x, self.y[row])));
-            } else {
-                (counts.total, counts.missing) = (counts.total + 1, counts.missing + 1);
-            }
-        }
-        members
-    }
-}
-
 /// How many values a layer could and could not show.
 #[derive(Default)]
-struct Counts {
-    total: usize,
-    missing: usize,
-    not_positive: usize,
+pub(crate) struct Counts {
+    pub(crate) total: usize,
+    pub(crate) missing: usize,
+    pub(crate) not_positive: usize,
     /// Fewest and most values under one mean.
-    n: Option<(usize, usize)>,
+    pub(crate) n: Option<(usize, usize)>,
 }
 
 impl Counts {
-    fn note(&self, name: &str, layer: &Layer<'_>, over: &str, notes: &mut Vec<String>) {
+    pub(crate) fn note(&self, name: &str, layer: &Layer<'_>, over: &str, notes: &mut Vec<String>) {
         let several = self.n.filter(|(_, high)| layer.error != Spread::None || *high > 1);
         if let Some(counts) = several {
             let remark = aggregate::remark(layer.error.aggregate(), over, counts);
@@ -219,7 +152,16 @@ fn layer_series(
             Drawn { series, color }
         })
         .filter(|drawn| !drawn.series.points.is_empty())
-        .collect()
+        .fold(Vec::new(), |series, drawn| joined(series, drawn, ramp && slot.is_none()))
+}
+
+/// Adds a series; to the one before where they look alike on a continuous scale, so that a crowd is few elements.
+fn joined(mut all: Vec<Drawn>, next: Drawn, alike: bool) -> Vec<Drawn> {
+    match all.last_mut().filter(|last| alike && last.series.style == next.series.style) {
+        Some(last) => last.series.points.extend(next.series.points),
+        None => all.push(next),
+    }
+    all
 }
 
 /// Keeps every row as a point.

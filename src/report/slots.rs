@@ -27,8 +27,8 @@ impl Slots {
                     None => (0, width(layer)),
                 })
             }
-            // Lines, and the points on them.
-            Mark::Scatter | Mark::Line => None,
+            // Lines, the points on them, and tiles.
+            Mark::Scatter | Mark::Line | Mark::Tile => None,
         };
         Self { of: layers.iter().enumerate().map(slot).collect() }
     }

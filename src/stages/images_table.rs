@@ -1,16 +1,12 @@
 //! `images.table`: labeled images from a table, one row an image.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
 
-use flate2::read::GzDecoder;
-use polars::prelude::{Column, DataFrame, DataType};
-use polars_io::SerReader;
-use polars_io::csv::read::CsvReadOptions;
-use polars_io::parquet::read::ParquetReader;
+use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shared::sheet::{self, Header};
 use crate::artifacts::dataset::Dataset;
 use crate::artifacts::images::Images;
 use crate::engine::context::Context;
@@ -18,7 +14,10 @@ use crate::engine::failure::Failure;
 use crate::engine::parameter::{DataPath, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::rng::Streams;
-use crate::store::files;
+
+/// What columns hold.
+const NUMBERS: &str =
+    "pixels and labels are finite numbers; set `header` if the first line names the columns";
 
 /// Reads labeled images from a table: one row an image, one column a pixel and one the label.
 ///
@@ -114,7 +113,8 @@ impl Stage for ImagesTable {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let frame = self.read()?;
+        let header = if self.header { Header::Names } else { Header::None };
+        let frame = sheet::read(&self.path, header)?;
         cx.progress(0.5, || "read".into());
         let images = self.images(&frame)?;
         let (train, test) = self.split(&images.labels, &self.seed.streams(Self::KIND));
@@ -125,37 +125,6 @@ impl Stage for ImagesTable {
 }
 
 impl ImagesTable {
-    fn read(&self) -> anyhow::Result<DataFrame> {
-        let name = self.path.written();
-        // The content tells the format, not the name, which is no part of the stage's identity.
-        let mut bytes = files::read(self.path.path())?;
-        if bytes.starts_with(b"PAR1") {
-            return ParquetReader::new(Cursor::new(bytes)).finish().map_err(|error| {
-                unreadable(name, &error, "it begins as Parquet does: the file must be whole")
-            });
-        }
-        if bytes.starts_with(&[0x1f, 0x8b]) {
-            let mut plain = Vec::new();
-            GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).map_err(|error| {
-                unreadable(name, &error, "it begins as gzip does: the file must be whole")
-            })?;
-            bytes = plain;
-        }
-        // All columns as text, which `numbers` reads: types inferred from the first rows may not fit later ones.
-        CsvReadOptions::default()
-            .with_has_header(self.header)
-            .with_infer_schema_length(Some(0))
-            .into_reader_with_file_handle(Cursor::new(bytes))
-            .finish()
-            .map_err(|error| {
-                unreadable(
-                    name,
-                    &error,
-                    "a CSV file has as many values in each line, with commas between",
-                )
-            })
-    }
-
     fn images(&self, frame: &DataFrame) -> anyhow::Result<Images> {
         let size = self.channels * self.height * self.width;
         let found = frame.width();
@@ -178,11 +147,11 @@ impl ImagesTable {
         let count = frame.height();
         let mut pixels = vec![0.0f32; count * size];
         for (at, column) in frame.columns()[first..first + size].iter().enumerate() {
-            for (row, value) in numbers(column)?.into_iter().enumerate() {
+            for (row, value) in sheet::numbers(column, NUMBERS)?.into_iter().enumerate() {
                 pixels[row * size + at] = (value / self.white) as f32;
             }
         }
-        let labels = numbers(&frame.columns()[label])?.into_iter().map(class);
+        let labels = sheet::numbers(&frame.columns()[label], NUMBERS)?.into_iter().map(class);
         Ok(Images {
             count,
             channels: self.channels,
@@ -214,25 +183,6 @@ impl ImagesTable {
     }
 }
 
-fn unreadable(name: &str, error: &dyn std::error::Error, hint: &str) -> anyhow::Error {
-    Failure::data(format!("{name} cannot be read: {error}")).hint(hint).into()
-}
-
-fn numbers(column: &Column) -> anyhow::Result<Vec<f64>> {
-    let name = column.name();
-    let wrong = |row: Option<usize>| {
-        let place = row.map_or(String::new(), |row| format!(" in row {}", row + 1));
-        Failure::data(format!("column `{name}` holds something that is no number{place}"))
-            .hint("pixels and labels are finite numbers; set `header` if the first line names the columns")
-    };
-    let cast = column.cast(&DataType::Float64).map_err(|_| wrong(None))?;
-    let values = cast.f64().map_err(|_| wrong(None))?;
-    let finite = |(row, v): (usize, Option<f64>)| {
-        Ok(v.filter(|v| v.is_finite()).ok_or_else(|| wrong(Some(row)))?)
-    };
-    values.iter().enumerate().map(finite).collect()
-}
-
 fn class(value: f64) -> anyhow::Result<u32> {
     let whole = value.fract() == 0.0 && (0.0..1e6).contains(&value);
     anyhow::ensure!(
@@ -248,6 +198,7 @@ mod tests {
     use super::*;
     use crate::engine::failure::FailureKind;
     use crate::stages::shared::bench::Bench;
+    use crate::store::files;
 
     #[test]
     fn rows_become_images_and_classes_are_split_evenly() {

@@ -22,14 +22,21 @@ pub mod manifold_capacity;
 mod manifold_capacity_tests;
 pub mod manifold_glue;
 pub mod manifold_simulated_capacity;
+pub mod movie_export;
+pub mod movie_frames;
 pub mod movie_normalise;
 pub mod movie_segment;
 pub mod movie_shuffle;
+pub mod movie_split;
+pub mod movie_stats;
+pub mod movie_watershed;
 pub mod network_train;
 pub mod pretrain_images;
 pub mod pretrain_simclr;
 pub mod probe_linear;
 pub mod task_translate;
+pub mod waves_movie;
+pub mod waves_recording;
 pub mod waves_simulate;
 
 use crate::engine::kind::{Kind, Registry};
@@ -37,9 +44,16 @@ use crate::engine::kind::{Kind, Registry};
 /// Every kind that experiments may name.
 pub const KINDS: Registry = Registry(&[
     Kind::of::<waves_simulate::WavesSimulate>(),
+    Kind::of::<waves_recording::WavesRecording>(),
+    Kind::of::<waves_movie::WavesMovie>(),
     Kind::of::<movie_normalise::MovieNormalise>(),
     Kind::of::<movie_segment::MovieSegment>(),
+    Kind::of::<movie_watershed::MovieWatershed>(),
+    Kind::of::<movie_stats::MovieStats>(),
     Kind::of::<movie_shuffle::MovieShuffle>(),
+    Kind::of::<movie_split::MovieSplit>(),
+    Kind::of::<movie_frames::MovieFrames>(),
+    Kind::of::<movie_export::MovieExport>(),
     Kind::of::<encoder_random::EncoderRandom>(),
     Kind::of::<encoder_import::EncoderImport>(),
     Kind::of::<encoder_export::EncoderExport>(),

@@ -3,15 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::film::{self, Calibration};
+use super::shared::film;
 use crate::artifacts::events::Events;
-use crate::artifacts::movie::Movie;
+use crate::artifacts::movie_reader::MovieReader;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::waves::events::{Segmentation, active_fraction, active_frames, segment};
+use crate::waves::events::{Segmentation, active_fraction, segment};
 
 /// Finds the events of a movie: runs of frames between silent ones.
 ///
@@ -20,7 +20,8 @@ use crate::waves::events::{Segmentation, active_fraction, active_frames, segment
 /// Metrics: number of `events`, `frames` in them, and the `active_fraction` of all frames. The table `durations` has
 /// a row for each event: `start`, `frames`, `seconds`, and `censored`, which is 1 for an event that touches the
 /// first or last frame of the movie, so that its true length is unknown. Such events are kept. A movie without a
-/// silent frame is refused, because it has no events but itself.
+/// silent frame is refused, because it has no events but itself. The movie is read in windows of a few megabytes,
+/// however long it is.
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.1; the threshold is that of Lansdell, Ford and Kutz 2014,
 /// PLoS Comput. Biol. 10(12): e1003953.
@@ -28,7 +29,7 @@ use crate::waves::events::{Segmentation, active_fraction, active_frames, segment
 #[serde(deny_unknown_fields)]
 pub struct MovieSegment {
     /// The movie.
-    movie: Input<Movie>,
+    movie: Input<MovieReader>,
     /// Value above which a pixel is active, in the movie's unit. -60 mV fits simulated waves as `waves.simulate` yields
     /// them (Lansdell et al. 2014); segment those, not the movie that `movie.normalise` makes of them.
     #[serde(default = "threshold")]
@@ -76,13 +77,14 @@ impl Stage for MovieSegment {
     }
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
-        let (frames, Calibration { rate, .. }) = film::from_gray(cx.load(&self.movie)?)?;
+        let movie = cx.load(&self.movie)?.gray()?;
         let Self { threshold, active_pixels, shortest, .. } = *self;
         let rule = Segmentation { threshold, active_pixels };
-        let total = frames.frames;
-        let active = active_frames(&frames, &rule, |frame| {
-            cx.progress((frame + 1) as f64 / total as f64, || format!("{} frames", frame + 1));
-            cx.check_cancelled()
+        let (total, rate) = (movie.frames, movie.rate);
+        let mut active = Vec::with_capacity(total);
+        movie.each_window(|_, window| {
+            active.extend(window.chunks_exact(movie.size()).map(|frame| rule.is_active(frame)));
+            film::told(cx, active.len(), total)
         })?;
         anyhow::ensure!(
             !active.iter().all(|active| *active),
@@ -110,6 +112,7 @@ impl Stage for MovieSegment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::movie::Movie;
     use crate::stages::shared::bench::Bench;
 
     #[test]

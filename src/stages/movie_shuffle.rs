@@ -9,15 +9,18 @@ use crate::artifacts::movie::Movie;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage};
-use crate::waves::shuffle;
+use crate::nn::encoder::is_default;
+use crate::waves::shuffle::{self, Scope};
 
 /// Shuffles a movie in time, in space, or in both.
 ///
 /// In time, frames are put into one random order; in space, the pixels of each frame into an order of its own
 /// (Ligeralde et al. 2023, section 2.1). The paper shuffles what it trains on: its code joins the frames of all events
 /// and permutes those. Give `events` for that; without them, the silent frames between events, which are all much the
-/// same, get into the events. Events keep their boundaries: those of the original movie fit the shuffled one. In
-/// space, the paper's code permutes each of three equal channels on its own; a movie here has one channel.
+/// same, get into the events. Events keep their boundaries: those of the original movie fit the shuffled one, and an
+/// event is then frames from any events. In space, the paper says that pixels are permuted; its code repeats a frame in
+/// three channels first and permutes each on its own (`per_channel`), so that they are equal no longer. Both are done
+/// once, before training. What is shuffled in both ways is shuffled in time first.
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.1.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +34,12 @@ pub struct MovieShuffle {
     events: Option<Input<Events>>,
     /// What is destroyed.
     axis: Axis,
+    /// Whether each channel of a frame is put into an order of its own in space, as in the paper's code; give it the
+    /// movie that `movie.normalise` makes with `channels = 3`. Off where absent: all channels of a frame share one
+    /// order. Without effect on a movie of one channel, and in time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
+    per_channel: bool,
     /// Seed of the orders.
     #[serde(default)]
     seed: Seed,
@@ -80,7 +89,8 @@ impl Stage for MovieShuffle {
         }
         if self.axis != Axis::Time {
             let total = frames.frames as f64;
-            shuffle::in_space(&mut frames, &streams, |frame| {
+            let scope = if self.per_channel { Scope::Channel } else { Scope::Frame };
+            shuffle::in_space(&mut frames, scope, &streams, |frame| {
                 cx.progress(0.5 + 0.5 * (frame + 1) as f64 / total, || format!("{frame} frames"));
                 cx.check_cancelled()
             })?;
@@ -145,6 +155,26 @@ mod tests {
             let text = "movie = '@movie'\naxis = 'space'";
             bench.run::<MovieShuffle>(text).unwrap().main::<Movie>()
         });
+    }
+
+    #[test]
+    fn channels_are_permuted_alike_or_each_on_its_own() {
+        let gray = movie();
+        let data = gray.data.chunks(4).flat_map(|frame| [frame, frame, frame].concat()).collect();
+        let bench = Bench::new().put("movie", &Movie { channels: 3, data, ..gray });
+        let run = |more: &str| -> Movie {
+            let text = format!("movie = '@movie'\naxis = 'space'\n{more}");
+            bench.run::<MovieShuffle>(&text).unwrap().main()
+        };
+        let alike =
+            |movie: &Movie| movie.data.chunks(12).all(|f| f[..4] == f[4..8] && f[..4] == f[8..]);
+        let (together, apart) = (run(""), run("per_channel = true"));
+        assert!(alike(&together) && !alike(&apart));
+        for frame in apart.data.chunks(4) {
+            let mut values = frame.to_vec();
+            values.sort_by(f32::total_cmp);
+            assert!(values.windows(2).all(|w| w[1] == w[0] + 1.0));
+        }
     }
 
     #[test]

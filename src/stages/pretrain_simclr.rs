@@ -110,7 +110,8 @@ pub struct PretrainSimclr {
     #[schemars(extend("default" = false))]
     balanced: bool,
     /// Share of the events that is trained on, above 0 and at most 1; the others give the held-out loss. 0.8 is the
-    /// value for simulated waves in the paper's code.
+    /// value for simulated waves in the paper's code, 0.9 that for recorded ones. `movie.split` of the same seed and
+    /// share chooses the same events; give 1 to train on all that it leaves.
     #[serde(default = "most")]
     #[schemars(range(min = 0.0, max = 1.0))]
     train_fraction: f64,

@@ -19,6 +19,24 @@ impl Default for Segmentation {
     }
 }
 
+impl Segmentation {
+    /// Whether a frame belongs to an event.
+    pub fn is_active(&self, frame: &[f32]) -> bool {
+        let bound = self.bound();
+        // Counts in whole numbers of the width of a value, so that the loop runs on vectors.
+        let count = |chunk: &[f32]| chunk.iter().map(|v| u32::from(*v > bound)).sum::<u32>();
+        let active: usize = frame.chunks(1 << 16).map(|chunk| count(chunk) as usize).sum();
+        active >= self.active_pixels
+    }
+
+    /// The largest single-precision number that is not above the threshold: a value is above one if it is above the
+    /// other, and single precision compares twice as many at a time.
+    pub fn bound(&self) -> f32 {
+        let near = self.threshold as f32;
+        if f64::from(near) > self.threshold { near.next_down() } else { near }
+    }
+}
+
 /// Tells of each frame whether it is active; `observe` is called after each with its index, and its error ends the work.
 pub fn active_frames<E>(
     movie: &Frames,
@@ -27,7 +45,7 @@ pub fn active_frames<E>(
 ) -> Result<Vec<bool>, E> {
     let mut active = Vec::with_capacity(movie.frames);
     for frame in 0..movie.frames {
-        active.push(is_active(movie.frame(frame), rule));
+        active.push(rule.is_active(movie.frame(frame)));
         observe(frame)?;
     }
     Ok(active)
@@ -62,11 +80,6 @@ pub fn active_fraction(active: &[bool]) -> f64 {
     active.iter().filter(|active| **active).count() as f64 / active.len().max(1) as f64
 }
 
-fn is_active(frame: &[f32], rule: &Segmentation) -> bool {
-    let active = frame.iter().filter(|value| f64::from(**value) > rule.threshold).count();
-    active >= rule.active_pixels
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,11 +87,10 @@ mod tests {
     #[test]
     fn silence_parts_events_and_short_ones_are_left_out() {
         // Active pixels a frame: 1 2 0 1 0 2 2 2
-        let data = [9, 0, 9, 9, 0, 0, 0, 9, 0, 0, 9, 9, 9, 9, 9, 9].map(|v| v as f32).to_vec();
-        let movie = Frames::new(8, 1, 2, data).unwrap();
-        let active = |active_pixels| {
+        let data = [9, 0, 9, 9, 0, 0, 0, 9, 0, 0, 9, 9, 9, 9, 9, 9].map(|v| v as f32);
+        let active = |active_pixels| -> Vec<bool> {
             let rule = Segmentation { threshold: 5.0, active_pixels };
-            active_frames(&movie, &rule, |_| Ok::<(), ()>(())).unwrap()
+            data.chunks(2).map(|frame| rule.is_active(frame)).collect()
         };
         let check = |active_pixels, shortest, expected: &[Range<usize>]| {
             assert_eq!(segment(&active(active_pixels), shortest), expected);
@@ -88,12 +100,15 @@ mod tests {
         check(2, 1, &[1..2, 5..8]);
         check(3, 1, &[]);
         assert_eq!(active_fraction(&active(1)), 0.75);
-        let stopped =
-            active_frames(
-                &movie,
-                &Segmentation::default(),
-                |f| if f < 3 { Ok(()) } else { Err(f) },
-            );
-        assert_eq!(stopped, Err(3));
+    }
+
+    #[test]
+    fn a_threshold_between_two_values_of_single_precision_parts_them() {
+        let threshold = 0.1;
+        let bound = Segmentation { threshold, active_pixels: 1 }.bound();
+        for value in [bound.next_down(), bound, bound.next_up(), bound.next_up().next_up()] {
+            assert_eq!(value > bound, f64::from(value) > threshold, "{value}");
+        }
+        assert_eq!(Segmentation::default().bound(), -60.0);
     }
 }

@@ -1,8 +1,9 @@
 //! Retinal waves: the movies that networks are pre-trained on.
 //!
-//! [`lansdell`], [`godfrey_swindale`] and [`automaton`] simulate spontaneous waves, [`events`] cuts a movie into waves, [`shuffle`] destroys its order in
-//! time or space, and [`normalize`] brings it into the range a network expects. All bits are the same on every
-//! machine and for any number of threads.
+//! [`lansdell`], [`godfrey_swindale`] and [`automaton`] simulate spontaneous waves, [`exposure`] makes movies of recorded
+//! spikes on a [`grid`], [`events`] and [`calcium`] cut a movie into waves, [`survey`] measures them, [`shuffle`] destroys
+//! their order in time or space, and [`normalize`] brings a movie into the range a network expects. All bits are the
+//! same on every machine and for any number of threads.
 
 #![expect(
     clippy::inline_always,
@@ -10,13 +11,27 @@
 )]
 
 pub mod automaton;
+pub mod blur;
+pub mod calcium;
+pub mod correlation;
 pub mod events;
+pub mod exposure;
+pub mod flood;
+pub mod front;
 pub mod godfrey_swindale;
+pub mod grid;
 pub mod lansdell;
 pub mod math;
+pub mod median;
 pub mod normalize;
+pub mod onsets;
+pub mod pixels;
+pub mod quantiles;
+pub mod rise;
 pub mod shuffle;
 pub mod simulation;
+pub mod survey;
+pub mod tracker;
 
 use thiserror::Error;
 

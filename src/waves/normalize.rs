@@ -45,9 +45,33 @@ pub fn standardize_and_scale(movie: &mut Frames) {
     }
 }
 
+/// Repeats each frame of a gray movie in `channels` equal channels.
+///
+/// Ligeralde et al. 2023 (code) have three, the input of a network for color images.
+pub fn repeat_channels(movie: Frames, channels: usize) -> Frames {
+    debug_assert_eq!(movie.channels, 1, "a gray movie has one channel");
+    if channels == 1 {
+        return movie;
+    }
+    let mut data = Vec::with_capacity(movie.data.len() * channels);
+    for frame in movie.data.chunks_exact(movie.area()) {
+        (0..channels).for_each(|_| data.extend_from_slice(frame));
+    }
+    Frames { channels, data, ..movie }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn channels_repeat_the_frame() {
+        let movie = Frames::new(2, 1, 2, vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        let color = repeat_channels(movie.clone(), 2);
+        assert_eq!(color.frame(1), [3.0, 4.0, 3.0, 4.0]);
+        assert_eq!((color.channels, color.size()), (2, 4));
+        assert_eq!(repeat_channels(movie.clone(), 1), movie);
+    }
 
     #[test]
     fn values_fill_zero_to_one_and_pixels_have_one_variance() {

@@ -24,6 +24,7 @@ mod manual;
 mod mistakes;
 mod places;
 mod planning;
+mod recordings;
 mod reports;
 mod science;
 mod sharing;

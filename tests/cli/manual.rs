@@ -71,6 +71,8 @@ fn the_examples_of_all_kinds_are_one_experiment_that_passes_its_check() {
     bench.write("x.toml", &text);
     bench.write("embed.py", "");
     bench.write("data/digits.csv", "0,0\n");
+    bench.write("data/P6.parquet", "");
+    bench.write("data/imaging.tif", "");
     bench.write("data/resnet18.safetensors", "");
     for part in ["train", "t10k"] {
         bench.write(&format!("data/fashion-mnist/{part}-images-idx3-ubyte"), "");

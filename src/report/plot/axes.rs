@@ -14,13 +14,28 @@ const LINE: Stroke = Stroke { color: Color(0x44, 0x44, 0x44), width: 1.0, dash: 
 /// The smallest font to which a label is reduced that is longer than the picture.
 const SMALLEST: u32 = 8;
 
+/// What stands behind the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// Faint lines at the ticks.
+    Faint,
+    /// Nothing, for they would cross what is drawn.
+    None,
+}
+
 /// Draws the axes of one panel.
-pub fn draw(canvas: &mut Canvas, frame: &Frame, layout: &Layout, (x, y): &(Scale, Scale)) {
+pub fn draw(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    layout: &Layout,
+    (x, y): &(Scale, Scale),
+    grid: Grid,
+) {
     let numbers = Text { size: TICK_SIZE, ..Text::new(INK) };
     for tick in &layout.y_ticks {
         let at = snap(frame.y(y.place(tick.value)));
         let major = !tick.label.is_empty();
-        if major {
+        if major && !y.is_categorical() && grid == Grid::Faint {
             canvas.line(&[(frame.left, at), (frame.right, at)], GRID);
         }
         let length = if major { TICK } else { TICK / 2.0 };
@@ -33,7 +48,7 @@ pub fn draw(canvas: &mut Canvas, frame: &Frame, layout: &Layout, (x, y): &(Scale
     for tick in &layout.x_ticks {
         let at = snap(frame.x(x.place(tick.value)));
         let major = !tick.label.is_empty();
-        if major && !x.is_categorical() {
+        if major && !x.is_categorical() && grid == Grid::Faint {
             canvas.line(&[(at, frame.top), (at, frame.bottom)], GRID);
         }
         let length = if major { TICK } else { TICK / 2.0 };

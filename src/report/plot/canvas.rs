@@ -14,6 +14,7 @@ use kuva::{
 use crate::report::{
     error::ReportError,
     plot::{
+        image::Image,
         palette::{Color, Dash, Shape},
         raster::{self, Turned},
     },
@@ -23,6 +24,8 @@ use crate::report::{
 #[derive(Debug)]
 pub struct Canvas {
     scene: Scene,
+    /// Under everything else.
+    images: Vec<Image>,
     /// Text at an angle, which the two formats draw in different ways.
     turned: Vec<Turned>,
 }
@@ -78,6 +81,9 @@ pub struct Stroke {
 /// `DejaVu Sans` is what the PNG uses and what text is measured with; the others are about as wide or narrower.
 const FONTS: &str = "DejaVu Sans, Helvetica, Arial, sans-serif";
 
+/// The first element of an SVG, above which images come.
+const SHEET: &str = "<rect width=\"100%\" height=\"100%\" fill=\"white\" />";
+
 const WHITE: Paint = Paint::Rgb(0xFF, 0xFF, 0xFF);
 const EDGE_WIDTH: f64 = 0.7;
 
@@ -86,7 +92,14 @@ impl Canvas {
     pub fn new(width: f64, height: f64) -> Self {
         let mut scene = Scene::new(width, height);
         scene.font_family = Some(FONTS.to_owned());
-        Self { scene, turned: Vec::new() }
+        Self { scene, images: Vec::new(), turned: Vec::new() }
+    }
+
+    /// Puts an image under everything else; one without cells is none.
+    pub fn image(&mut self, image: Image) {
+        if !image.levels.is_empty() {
+            self.images.push(image);
+        }
     }
 
     /// Draws connected segments.
@@ -166,12 +179,25 @@ impl Canvas {
         }
     }
 
+    /// Draws many discs of one look that is not told apart where they overlap.
+    pub fn crowd(&mut self, points: &[(f64, f64)], marker: Marker) {
+        self.scene.add(Primitive::CircleBatch {
+            cx: points.iter().map(|point| point.0).collect(),
+            cy: points.iter().map(|point| point.1).collect(),
+            r: marker.radius,
+            fill: paint(marker.color),
+            fill_opacity: None,
+            stroke: None,
+            stroke_width: None,
+        });
+    }
+
     /// Returns the picture as SVG that scales with its page; `label` describes it to those who cannot see it.
     pub fn svg(&self, label: &str) -> String {
         let (width, height) = (self.scene.width, self.scene.height);
         let mut scene = Scene::new(width, height);
         scene.font_family = Some(FONTS.to_owned());
-        scene.elements.clone_from(&self.scene.elements);
+        scene.elements = self.scene.elements.iter().flat_map(compact).collect();
         scene.elements.extend(self.turned.iter().map(|turned| Primitive::Text {
             x: turned.at.0,
             y: turned.at.1,
@@ -184,16 +210,21 @@ impl Canvas {
         }));
         let svg = SvgBackend::new().with_pretty(true).render_scene(&scene);
         let label = plain(label).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-        svg.replacen(
+        let svg = svg.replacen(
             "<svg ",
             &format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{label}\" "),
             1,
-        )
+        );
+        let mut images = SHEET.to_owned();
+        for image in &self.images {
+            images += &format!("\n  {}", image.svg());
+        }
+        svg.replacen(SHEET, &images, 1)
     }
 
     /// Returns the picture as PNG with 288 dots to the inch.
     pub fn png(&self) -> Result<Vec<u8>, ReportError> {
-        raster::png(&self.scene, &self.turned).map_err(ReportError::Draw)
+        raster::png(&self.scene, &self.images, &self.turned).map_err(ReportError::Draw)
     }
 
     fn edged_polygon(&mut self, points: &[(f64, f64)], color: Color, opacity: f64, edge: Edge) {
@@ -254,6 +285,34 @@ pub(crate) fn upright((x, y): (f64, f64), content: &str, text: Text) -> Primitiv
         anchor: text.anchor.into(),
         color: Some(paint(text.color)),
     }
+}
+
+/// Writes many discs as dots of one path, at a tenth of the size; other elements stay as they are.
+fn compact(element: &Primitive) -> Vec<Primitive> {
+    let Primitive::CircleBatch { cx, cy, r, fill, .. } = element else {
+        return vec![element.clone()];
+    };
+    // Each dot is told by its distance from the one before, in tenths of a pixel, without an error that adds up.
+    let tenths = |value: f64| (10.0 * value).round() as i64;
+    let mut path = String::new();
+    let mut before = (0, 0);
+    for (x, y) in cx.iter().zip(cy).map(|(x, y)| (tenths(*x), tenths(*y))) {
+        let step = |by: i64| by as f64 / 10.0;
+        write!(path, "m{} {}h0", step(x - before.0), step(y - before.1))
+            .expect("a string takes any text");
+        before = (x, y);
+    }
+    let dots = PathData {
+        d: path,
+        fill: None,
+        stroke: fill.clone(),
+        stroke_width: 2.0 * r,
+        opacity: None,
+        stroke_dasharray: None,
+    };
+    let round = Some("stroke-linecap=\"round\"".to_owned());
+    let group = Primitive::GroupStart { transform: None, title: None, extra_attrs: round };
+    vec![group, Primitive::Path(Box::new(dots)), Primitive::GroupEnd]
 }
 
 /// Turns `$…$` into characters and `\$` into a dollar that begins no mathematics.

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::error::ReportError;
 use crate::report::plot::{
-    axes,
+    axes::{self, Grid},
     canvas::{Anchor, Canvas, Text},
     layout::{self, Layout},
     legend, marks,
     palette::{Color, Style},
     scale::{Kind, Scale},
+    tiles::{self, Tiles},
 };
 
 /// Panels over shared axes.
@@ -26,6 +27,8 @@ pub struct Chart {
     pub legend: Vec<LegendGroup>,
     /// What the continuous colors stand for.
     pub color_bar: Option<ColorBar>,
+    /// A step along one axis is as long as the same step along the other.
+    pub square: bool,
     /// Width and height of the whole picture in CSS pixels (1/96 inch), where they are not to be chosen.
     pub size: (Option<f64>, Option<f64>),
 }
@@ -42,6 +45,8 @@ pub struct Axis {
 pub struct Panel {
     /// What tells the panel apart; empty where there is only one.
     pub title: String,
+    /// Under everything else.
+    pub tiles: Vec<Tiles>,
     /// Drawn in order, later ones above earlier ones.
     pub series: Vec<Series>,
 }
@@ -72,6 +77,8 @@ pub enum Mark {
     Scatter,
     /// A bar for each mean, side by side where colors differ.
     Bar,
+    /// A cell for each mean, in the continuous color of the column `color`: heat maps, maps, frames of movies.
+    Tile,
 }
 
 /// One point, with half the length of its error bar.
@@ -119,6 +126,13 @@ pub struct Ramp {
 }
 
 impl Ramp {
+    /// Returns the scale between ends that are asked for, if any are; a logarithmic one only where both are positive.
+    #[must_use]
+    pub fn within(self, range: Option<(f64, f64)>) -> Self {
+        let (low, high) = range.unwrap_or((self.low, self.high));
+        Self { low, high, log: self.log && low > 0.0 }
+    }
+
     /// Returns the place of a value, from 0 to 1.
     pub fn place(&self, value: f64) -> f64 {
         let at = |value: f64| if self.log { libm::log10(value) } else { value };
@@ -142,10 +156,14 @@ impl Chart {
             canvas.text((layout.panels[0].left, layout.title_baseline()), title, text);
         }
         for (panel, frame) in self.panels.iter().zip(&layout.panels) {
-            axes::draw(&mut canvas, frame, &layout, &scales);
+            for tiles in &panel.tiles {
+                tiles::draw(&mut canvas, tiles, frame, &scales);
+            }
+            let grid = if panel.tiles.is_empty() { Grid::Faint } else { Grid::None };
+            axes::draw(&mut canvas, frame, &layout, &scales, grid);
             if !panel.title.is_empty() {
                 let text = Text {
-                    size: layout::LABEL_SIZE,
+                    size: layout::title_size(&panel.title, frame),
                     anchor: Anchor::Middle,
                     bold: true,
                     ..Text::new(INK)
@@ -169,8 +187,24 @@ impl Chart {
         self.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points)
     }
 
+    /// Whether some panel has tiles.
+    pub fn has_tiles(&self) -> bool {
+        self.tiles().next().is_some()
+    }
+
+    fn tiles(&self) -> impl Iterator<Item = &Tiles> {
+        self.panels.iter().flat_map(|panel| &panel.tiles)
+    }
+
+    /// Covers all values; where there are tiles, up to their edges.
     fn x_scale(&self) -> Scale {
-        Scale::new(&self.x.kind, self.points().map(|point| point.x))
+        let points = self.points().map(|point| point.x);
+        let cells = || self.tiles().map(|tiles| &tiles.x);
+        if !self.has_tiles() {
+            return Scale::new(&self.x.kind, points);
+        }
+        let ends = cells().flat_map(|cells| &cells.edges).copied().chain(points);
+        Scale::fitting(&self.x.kind, ends, cells().all(|cells| cells.whole))
     }
 
     /// Covers all values and their errors, and zero under bars.
@@ -182,6 +216,11 @@ impl Chart {
             let low = if log && point.y <= spread { point.y } else { point.y - spread };
             [low, point.y + spread]
         });
+        if self.has_tiles() {
+            let cells = || self.tiles().map(|tiles| &tiles.y);
+            let ends = cells().flat_map(|cells| &cells.edges).copied().chain(ends);
+            return Scale::fitting(&self.y.kind, ends, cells().all(|cells| cells.whole));
+        }
         let scale = Scale::new(&self.y.kind, ends);
         if !log && self.has_bars() { scale.from_zero() } else { scale }
     }

@@ -77,7 +77,7 @@ impl Layout {
     /// Divides a sheet that is as large as asked for, or as large as the chart needs.
     pub fn new(chart: &Chart, x: &Scale, y: &Scale) -> Self {
         let count = chart.panels.len().max(1);
-        let columns = columns_for(count);
+        let columns = if chart.has_tiles() { tile_columns(count) } else { columns_for(count) };
         let rows = count.div_ceil(columns);
         let names = x.ticks(1).len();
 
@@ -93,8 +93,13 @@ impl Layout {
         let panel_height = |bottom: f64| match chart.size.1 {
             Some(height) => ((height - top - bottom - row_gaps) / rows as f64).max(40.0),
             None => {
-                let usual: f64 = if count == 1 { 250.0 } else { 165.0 };
-                usual.max((legend_height - 20.0 - row_gaps) / rows as f64)
+                let usual: f64 = match count {
+                    1 => 250.0,
+                    _ if chart.has_tiles() => tile_side(count).min(165.0),
+                    _ => 165.0,
+                };
+                let names = if y.is_categorical() { 18.0 * y.ticks(1).len() as f64 } else { 0.0 };
+                usual.max(names).max((legend_height - 20.0 - row_gaps) / rows as f64)
             }
         };
         let y_ticks = y.ticks((panel_height(upright) / 32.0) as usize);
@@ -105,7 +110,7 @@ impl Layout {
             + 4.0;
         let panel_width = match chart.size.0 {
             Some(width) => ((width - left - right - column_gaps) / columns as f64).max(40.0),
-            None => (if count == 1 { 380.0_f64 } else { 215.0 }).max(if x.is_categorical() {
+            None => usual_width(chart, count).max(if x.is_categorical() {
                 34.0 * names as f64
             } else {
                 0.0
@@ -125,11 +130,20 @@ impl Layout {
             panel_width
         };
         let panel_height = panel_height(bottom);
+        let (panel_width, panel_height) = if chart.square {
+            let sides = (chart.size.0.map(|_| panel_width), chart.size.1.map(|_| panel_height));
+            square(sides, y.span() / x.span(), tile_side(count))
+        } else {
+            (panel_width, panel_height)
+        };
 
         let panels = frames(count, columns, (left, top), (panel_width, panel_height));
         let inner_right = left + columns as f64 * panel_width + column_gaps;
         let inner_bottom = top + rows as f64 * panel_height + row_gaps;
-        let height = chart.size.1.unwrap_or(inner_bottom + bottom);
+        // Squares do not grow with the legend: the sheet does.
+        let lowest = if legend_height > 0.0 { top + legend_height + EDGE } else { 0.0 };
+        let height = chart.size.1.unwrap_or((inner_bottom + bottom).max(lowest));
+        let below = if chart.square { inner_bottom + bottom } else { height };
         Self {
             width: chart.size.0.unwrap_or(inner_right + right).ceil(),
             height: height.ceil(),
@@ -137,7 +151,7 @@ impl Layout {
             x_ticks,
             y_ticks,
             turned,
-            x_label: (f64::midpoint(left, inner_right), height - EDGE - 2.0),
+            x_label: (f64::midpoint(left, inner_right), below - EDGE - 2.0),
             y_label: (EDGE + f64::from(LABEL_SIZE) - 2.0, f64::midpoint(top, inner_bottom)),
             legend: (inner_right + LEGEND_GAP, top),
             legend_height,
@@ -168,6 +182,16 @@ impl Layout {
     pub fn title_baseline(&self) -> f64 {
         EDGE + f64::from(TITLE_SIZE)
     }
+}
+
+/// Returns the size of a panel's title: smaller where it is wider than its panel.
+pub fn title_size(title: &str, frame: &Frame) -> u32 {
+    /// Titles are bold, which is wider.
+    const BOLD: f64 = 1.12;
+    const SMALLEST: u32 = 8;
+    let room = frame.right - frame.left + COLUMN_GAP - 4.0;
+    let part = room / (text_width(title, LABEL_SIZE) * BOLD);
+    ((f64::from(LABEL_SIZE) * part) as u32).clamp(SMALLEST, LABEL_SIZE)
 }
 
 /// Moves a line to the middle of a pixel, where it is sharp.
@@ -211,6 +235,50 @@ fn columns_for(panels: usize) -> usize {
     }
 }
 
+/// Returns how many panels of tiles stand side by side: more than others, for they are smaller.
+fn tile_columns(panels: usize) -> usize {
+    match panels {
+        ..=3 => panels,
+        4 => 2,
+        5..=8 => 4,
+        9..=15 => 5,
+        16..=36 => 6,
+        _ => 8,
+    }
+}
+
+/// Returns the longer side of a panel of square tiles: the more there are, the smaller.
+fn tile_side(panels: usize) -> f64 {
+    match panels {
+        0..=1 => 300.0,
+        2..=4 => 215.0,
+        5..=8 => 165.0,
+        9..=15 => 130.0,
+        16..=36 => 108.0,
+        _ => 84.0,
+    }
+}
+
+fn usual_width(chart: &Chart, panels: usize) -> f64 {
+    match panels {
+        1 => 380.0,
+        _ if chart.has_tiles() => tile_side(panels),
+        _ => 215.0,
+    }
+}
+
+/// Chooses width and height of a panel that is `ratio` times as high as wide, within the sides that are asked for.
+fn square(asked: (Option<f64>, Option<f64>), ratio: f64, side: f64) -> (f64, f64) {
+    let width = match asked {
+        (None, None) => side / ratio.max(1.0),
+        (Some(width), None) => width,
+        (None, Some(height)) => height / ratio,
+        (Some(width), Some(height)) => width.min(height / ratio),
+    };
+    // A lattice of one row or column would vanish.
+    (width.max(8.0), (width * ratio).max(8.0))
+}
+
 fn bottom_margin(chart: &Chart, names: f64) -> f64 {
     let label = if chart.x.label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + 8.0 };
     TICK + 5.0 + names + label + EDGE
@@ -230,4 +298,33 @@ fn first_reach(ticks: &[Tick]) -> f64 {
 fn turned_height(ticks: &[Tick]) -> f64 {
     let angle = TURN.to_radians();
     widest(ticks) * libm::sin(angle) + 4.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_keep_their_proportions_within_what_is_asked_for() {
+        assert_eq!(square((None, None), 0.5, 100.0), (100.0, 50.0));
+        assert_eq!(square((None, None), 2.0, 100.0), (50.0, 100.0));
+        assert_eq!(square((Some(80.0), None), 0.5, 100.0), (80.0, 40.0));
+        assert_eq!(square((None, Some(80.0)), 0.5, 100.0), (160.0, 80.0));
+        assert_eq!(square((Some(300.0), Some(80.0)), 0.5, 100.0), (160.0, 80.0));
+    }
+
+    #[test]
+    fn titles_shrink_into_their_panels() {
+        let frame = |width| Frame {
+            left: 0.0,
+            right: width,
+            top: 0.0,
+            bottom: 9.0,
+            has_y_labels: true,
+            has_x_labels: true,
+        };
+        assert_eq!(title_size("short", &frame(200.0)), LABEL_SIZE);
+        assert_eq!(title_size("seconds = 123.45", &frame(90.0)), 10);
+        assert_eq!(title_size(&"long".repeat(50), &frame(90.0)), 8);
+    }
 }

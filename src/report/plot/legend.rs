@@ -85,6 +85,8 @@ fn key(canvas: &mut Canvas, entry: &LegendEntry, (left, middle): (f64, f64)) {
             let marker = marks::scatter_marker(style, entry.points);
             canvas.marker((center, middle), Marker { opacity: 1.0, ..marker });
         }
+        // Their colors are on the bar.
+        Mark::Tile => (),
         Mark::Bar => canvas.rectangle(
             (center - 6.0, middle - 6.0),
             (center + 6.0, middle + 6.0),

@@ -19,12 +19,17 @@ const BAR_ERROR: Color = Color(0x33, 0x33, 0x33);
 /// Markers on a line stop helping where they touch.
 const MOST_MARKERS: usize = 16;
 
+/// More points than this are drawn as one cloud of small dots.
+const CROWD: usize = 2000;
+
 /// Draws one series into its panel.
 pub fn draw(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
     match series.mark {
         Mark::Line => line(canvas, series, frame, scales),
         Mark::Scatter => scatter(canvas, series, frame, scales),
         Mark::Bar => bars(canvas, series, frame, scales),
+        // They are no series: every panel has its own.
+        Mark::Tile => (),
     }
 }
 
@@ -38,8 +43,9 @@ pub fn scatter_marker(style: Style, points: usize) -> Marker {
     let (radius, opacity, edge) = match (style.muted, points) {
         (true, _) => (1.7, 0.7, Edge::None),
         (false, ..=200) => (3.9, 0.9, Edge::White),
-        (false, 201..=2000) => (2.8, 0.65, Edge::None),
-        (false, _) => (2.0, 0.5, Edge::None),
+        (false, 201..=CROWD) => (2.8, 0.65, Edge::None),
+        (false, ..=8000) => (1.5, 1.0, Edge::None),
+        (false, _) => (0.9, 1.0, Edge::None),
     };
     Marker { shape: style.shape, radius, color: style.color, opacity, edge }
 }
@@ -78,18 +84,26 @@ fn line(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Sc
 fn scatter(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
     let marker = scatter_marker(series.style, series.crowd);
     let shift = if scales.0.is_categorical() { shift(series, frame, scales) } else { 0.0 };
-    let scatter = if series.scattered {
+    let offsets = if series.scattered {
         offsets(series, frame, scales)
     } else {
         vec![0.0; series.points.len()]
     };
-    for (point, offset) in series.points.iter().zip(scatter) {
+    let places = series.points.iter().zip(offsets).map(|(point, offset)| {
         let (x, y) = place(point, frame, scales);
-        if point.spread.is_some() {
-            let (low, high) = ends(point, frame, scales);
-            error_bar(canvas, ((low.0 + shift, low.1), (high.0 + shift, high.1)), marker.color);
+        (x + shift + offset, y)
+    });
+    let places: Vec<(f64, f64)> = places.collect();
+    for point in series.points.iter().filter(|point| point.spread.is_some()) {
+        let (low, high) = ends(point, frame, scales);
+        error_bar(canvas, ((low.0 + shift, low.1), (high.0 + shift, high.1)), marker.color);
+    }
+    if series.crowd > CROWD {
+        canvas.crowd(&places, marker);
+    } else {
+        for place in places {
+            canvas.marker(place, marker);
         }
-        canvas.marker((x + shift + offset, y), marker);
     }
 }
 

@@ -6,9 +6,11 @@
 pub mod axes;
 pub mod canvas;
 pub mod chart;
+pub mod image;
 pub mod layout;
 pub mod legend;
 pub mod marks;
 pub mod palette;
 pub mod raster;
 pub mod scale;
+pub mod tiles;

@@ -1,5 +1,7 @@
 //! Colors and shapes that readers of all kinds of sight can tell apart, in print too.
 
+use crate::colormap;
+
 /// Red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Color(pub u8, pub u8, pub u8);
@@ -46,20 +48,6 @@ const OKABE_ITO: [Color; 8] = [
 const SHAPES: [Shape; 5] =
     [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Diamond, Shape::InvertedTriangle];
 
-/// Ten equally spaced colors of viridis (Smith and van der Walt, 2015).
-const VIRIDIS: [Color; 10] = [
-    Color(0x44, 0x01, 0x54),
-    Color(0x48, 0x28, 0x78),
-    Color(0x3E, 0x49, 0x89),
-    Color(0x31, 0x68, 0x8E),
-    Color(0x26, 0x82, 0x8E),
-    Color(0x1F, 0x9E, 0x89),
-    Color(0x35, 0xB7, 0x79),
-    Color(0x6E, 0xCE, 0x58),
-    Color(0xB5, 0xDE, 0x2B),
-    Color(0xFD, 0xE7, 0x25),
-];
-
 /// The number of categories that differ in color alone.
 pub const COLORS: usize = OKABE_ITO.len();
 
@@ -82,6 +70,8 @@ impl Style {
 
     /// Returns the look at a place, from 0 to 1, of a continuous quantity.
     pub fn ramp(place: f64) -> Self {
+        // One of few colors, so that points of one color may be drawn as one.
+        let place = f64::from(colormap::level(place)) / (colormap::LEVELS - 1) as f64;
         Self { color: viridis(place), ..Self::nth(0) }
     }
 
@@ -107,15 +97,10 @@ fn dim(Color(red, green, blue): Color) -> Color {
     Color(dim(red), dim(green), dim(blue))
 }
 
-/// Interpolates viridis up to its yellow, which is faint on white.
+/// Returns the color at a place, from 0 to 1, of a continuous quantity.
 pub fn viridis(place: f64) -> Color {
-    const USED: f64 = 0.93;
-    let position = place.clamp(0.0, 1.0) * USED * (VIRIDIS.len() - 1) as f64;
-    let index = (position as usize).min(VIRIDIS.len() - 2);
-    let (from, to, t) = (VIRIDIS[index], VIRIDIS[index + 1], position - index as f64);
-    let mix =
-        |from: u8, to: u8| (f64::from(from) + t * (f64::from(to) - f64::from(from))).round() as u8;
-    Color(mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))
+    let [red, green, blue] = colormap::viridis(place);
+    Color(red, green, blue)
 }
 
 #[cfg(test)]
@@ -136,13 +121,5 @@ mod tests {
         for (index, color) in colors.iter().enumerate() {
             assert!(!colors[..index].contains(color), "{index}");
         }
-    }
-
-    #[test]
-    fn the_ramp_runs_through_viridis() {
-        assert_eq!(viridis(0.0), VIRIDIS[0]);
-        // The second color stands at 1/9 of viridis, of which 0.93 is used.
-        assert_eq!(viridis(1.0 / 9.0 / 0.93), VIRIDIS[1]);
-        assert_eq!(viridis(7.0), viridis(1.0));
     }
 }

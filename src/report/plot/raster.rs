@@ -10,6 +10,7 @@ use png::{BitDepth, ColorType, Decoder, Encoder, PixelDimensions, Unit};
 
 use crate::report::plot::{
     canvas::{self, Anchor, Text, text_width},
+    image::Image,
     palette::Color,
 };
 
@@ -28,9 +29,12 @@ const SCALE: f64 = 3.0;
 /// Pixels to the meter, for programs that place pictures by their size.
 const PER_METER: u32 = 11_339;
 
-/// Encodes a scene and the turned text above it.
-pub fn png(scene: &Scene, turned: &[Turned]) -> Result<Vec<u8>, String> {
+/// Encodes images, a scene above them, and turned text above both.
+pub fn png(scene: &Scene, images: &[Image], turned: &[Turned]) -> Result<Vec<u8>, String> {
     let mut pixels = Pixels::of(scene)?;
+    if !images.is_empty() {
+        pixels.put_under(images, scene)?;
+    }
     for text in turned {
         text.draw(&mut pixels)?;
     }
@@ -70,6 +74,37 @@ impl Pixels {
         writer.write_image_data(&self.bytes)?;
         writer.finish()?;
         Ok(bytes)
+    }
+
+    /// Puts images between the white sheet and the scene that was drawn on it.
+    ///
+    /// The crate draws on opaque sheets only. What it draws on a black one tells how much of the sheet is seen through
+    /// each pixel: where opacity is `a` and color `c`, the two are `a c + (1 - a)` and `a c`.
+    fn put_under(&mut self, images: &[Image], scene: &Scene) -> Result<(), String> {
+        let mut dark = Scene::new(scene.width, scene.height).with_background(Some("black"));
+        dark.font_family.clone_from(&scene.font_family);
+        dark.elements.clone_from(&scene.elements);
+        let dark = Self::of(&dark)?;
+        for image in images {
+            let range = |start: f64, length: f64, limit: usize| {
+                let end = ((start + length) * SCALE).ceil().max(0.0) as usize;
+                (start * SCALE).floor().max(0.0) as usize..end.min(limit)
+            };
+            for y in range(image.top, image.height, self.height) {
+                for x in range(image.left, image.width, self.width) {
+                    let center = ((x as f64 + 0.5) / SCALE, (y as f64 + 0.5) / SCALE);
+                    let Some(color) = image.color(center.0, center.1) else { continue };
+                    let at = 3 * (y * self.width + x);
+                    for (channel, paper) in [color.0, color.1, color.2].into_iter().enumerate() {
+                        let (light, dark) = (self.bytes[at + channel], dark.bytes[at + channel]);
+                        let through = f64::from(light.saturating_sub(dark)) / 255.0;
+                        let seen = f64::from(dark) + through * f64::from(paper);
+                        self.bytes[at + channel] = seen.round() as u8;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns how dark a point between pixel centers is, from 0 to 1, by bilinear interpolation.

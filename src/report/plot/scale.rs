@@ -6,6 +6,8 @@ pub enum Kind {
     /// Numbers.
     #[default]
     Linear,
+    /// Numbers, the largest first.
+    Reversed,
     /// Positive numbers, by their logarithm.
     Log,
     /// Names, evenly spaced; value `i` is the `i`-th name.
@@ -36,6 +38,16 @@ const PADDING: f64 = 0.04;
 impl Scale {
     /// Covers the values, with a little room at both ends.
     pub fn new(kind: &Kind, values: impl Iterator<Item = f64>) -> Self {
+        Self::padded(kind, values, PADDING)
+    }
+
+    /// Covers the values from end to end; `whole` says that what stands between them are whole numbers.
+    pub fn fitting(kind: &Kind, values: impl Iterator<Item = f64>, whole: bool) -> Self {
+        let scale = Self::padded(kind, values, 0.0);
+        Self { whole: scale.is_categorical() || (whole && scale.high - scale.low > 2.0), ..scale }
+    }
+
+    fn padded(kind: &Kind, values: impl Iterator<Item = f64>, padding: f64) -> Self {
         if let Kind::Categories(names) = kind {
             return Self {
                 kind: kind.clone(),
@@ -63,8 +75,8 @@ impl Scale {
         };
         Self {
             kind: kind.clone(),
-            low: low - PADDING * span,
-            high: high + PADDING * span,
+            low: low - padding * span,
+            high: high + padding * span,
             whole: whole && high - low >= 2.0,
         }
     }
@@ -91,7 +103,13 @@ impl Scale {
     /// Returns the place of a value.
     pub fn place(&self, value: f64) -> f64 {
         let value = if self.is_log() { libm::log10(value.max(f64::MIN_POSITIVE)) } else { value };
-        (value - self.low) / (self.high - self.low)
+        let place = (value - self.low) / (self.high - self.low);
+        if self.kind == Kind::Reversed { 1.0 - place } else { place }
+    }
+
+    /// Returns how much the scale covers, in values or powers of ten.
+    pub fn span(&self) -> f64 {
+        self.high - self.low
     }
 
     /// Tells whether the scale has names instead of numbers.
@@ -107,7 +125,7 @@ impl Scale {
     /// Returns about `count` labeled ticks, and the unlabeled ones between them.
     pub fn ticks(&self, count: usize) -> Vec<Tick> {
         match &self.kind {
-            Kind::Linear => linear_ticks(self, count),
+            Kind::Linear | Kind::Reversed => linear_ticks(self, count),
             Kind::Log => {
                 let ticks = log_ticks(self.low, self.high, count);
                 let labeled = ticks.iter().filter(|tick| !tick.label.is_empty()).count();
@@ -261,5 +279,9 @@ mod tests {
         assert!((log.place(10.0) - 0.5).abs() < 1e-15);
         let names = Scale::new(&Kind::Categories(vec!["a".into(), "b".into()]), std::iter::empty());
         assert_eq!((names.place(0.0), names.place(1.0)), (0.25, 0.75));
+        let down = Scale::fitting(&Kind::Reversed, [-0.5, 3.5].into_iter(), true);
+        assert_eq!((down.place(-0.5), down.place(3.5), down.span()), (1.0, 0.0, 4.0));
+        let labels: Vec<String> = down.ticks(8).into_iter().map(|tick| tick.label).collect();
+        assert_eq!(labels, ["0", "1", "2", "3"]);
     }
 }

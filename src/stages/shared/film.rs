@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::artifacts::events::Events;
 use crate::artifacts::movie::Movie;
+use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::waves::Frames;
 
@@ -51,6 +52,12 @@ pub fn ranges(events: &Events, frames: usize) -> Result<Vec<Range<usize>>, Failu
         ranges.push(start..end);
     }
     Ok(ranges)
+}
+
+/// Tells how far a stage is that takes one window of frames after the other, and ends it if the run was interrupted.
+pub fn told(cx: &Context<'_>, done: usize, total: usize) -> anyhow::Result<()> {
+    cx.progress(done as f64 / total as f64, || format!("{done} of {total} frames"));
+    cx.check_cancelled()
 }
 
 /// Makes a movie of frames.

@@ -124,13 +124,10 @@ impl Lattice {
         if finite { Ok(()) } else { Err(self.not_finite(&state[0], step)) }
     }
 
-    /// Names the first cell whose potential is not finite. Asked after every step, because diffusion then spreads it to all cells.
+    /// Names a cell whose potential is not finite. Asked after every step, because diffusion then spreads it to all cells.
     fn not_finite(&self, potential: &[f64], step: u64) -> SimulationError {
-        let size = self.layout.size;
-        let cells = (0..size).flat_map(|row| (0..size).map(move |column| (row, column)));
-        let infinite =
-            |&(row, column): &(usize, usize)| !is_finite(potential[self.layout.place(row, column)]);
-        let (row, column) = cells.into_iter().find(infinite).unwrap_or_default();
+        let place = potential.iter().position(|v| !is_finite(*v)).unwrap_or_default();
+        let (row, column) = self.layout.cell(place);
         SimulationError::NotFinite { time: (step + 1) as f64 * self.dt, row, column }
     }
 }

@@ -1,0 +1,123 @@
+//! The rows of a layer, column by column, sorted into panels and colors.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use polars::prelude::DataFrame;
+
+use crate::report::{
+    data::AxisValue, domains::Domains, error::ReportError, figures::Layer, results::Results,
+    select, series::Counts,
+};
+
+/// The rows of one layer, column by column.
+pub struct Rows {
+    pub x: Vec<Option<AxisValue>>,
+    pub x_is_numeric: bool,
+    pub y: Vec<Option<f64>>,
+    pub color: Option<Vec<Option<AxisValue>>>,
+    /// What tiles have for `y`, which may be names, and for their color.
+    pub tiles: Option<TileRows>,
+    /// None where the results lack the column: then they belong to every panel.
+    pub panel: Option<Vec<Option<AxisValue>>>,
+    /// Over what rows that share x, color and panel are averaged.
+    pub(crate) over: String,
+}
+
+/// The rows of a layer of tiles.
+pub struct TileRows {
+    pub y: Vec<Option<AxisValue>>,
+    pub y_is_numeric: bool,
+    /// What the colors show.
+    pub value: Vec<Option<f64>>,
+}
+
+/// The x and y of rows that belong together; y may be missing.
+pub(crate) type Members = Vec<(f64, Option<f64>)>;
+
+impl Rows {
+    pub(crate) fn read(
+        layer: &Layer<'_>,
+        panel: Option<&str>,
+        frames: &BTreeMap<String, Results>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, ReportError> {
+        let frame = frames.get(layer.from).ok_or_else(|| {
+            ReportError::unknown_source(layer.from, &frames.keys().cloned().collect::<Vec<_>>())
+        })?;
+        if frame.frame.width() == 0 {
+            return Err(ReportError::NoResults { name: layer.from.to_owned() });
+        }
+        let (results, remarks) = frame.filter(layer.filter)?;
+        notes.extend(remarks);
+        let frame = &results.frame;
+        let panel = panel.filter(|panel| frame.column(panel).is_ok());
+        for name in [Some(layer.x), layer.color, layer.value].into_iter().flatten() {
+            select::column(frame, name)?;
+        }
+        let tiled = layer.value.map(|value| TileRows::read(frame, layer.y, value)).transpose()?;
+        let keys = [Some(layer.x), layer.color, layer.value.map(|_| layer.y), panel];
+        let keys: Vec<&str> = keys.into_iter().flatten().collect();
+        let cells = |name: &str| select::cells(frame, name);
+        Ok(Self {
+            x: cells(layer.x)?,
+            x_is_numeric: select::is_numeric(select::column(frame, layer.x)?),
+            y: match &tiled {
+                Some(tiles) => tiles.value.clone(),
+                None => select::numbers(frame, layer.y, "the vertical axis")?,
+            },
+            tiles: tiled,
+            color: layer.color.map(cells).transpose()?,
+            panel: panel.map(cells).transpose()?,
+            over: if layer.averaged { results.pooled(&keys)? } else { String::new() },
+        })
+    }
+
+    /// Returns the panels that a row belongs to; none if it has no value there.
+    pub(crate) fn panels_of(&self, row: usize, domains: &Domains) -> Option<Range<usize>> {
+        match &self.panel {
+            Some(values) => {
+                values[row].as_ref().and_then(|v| domains.panels.place(v)).map(|at| at..at + 1)
+            }
+            None => Some(0..domains.panels.list.len().max(1)),
+        }
+    }
+
+    /// Sorts the rows by panel and color; those that have no place anywhere are counted as missing.
+    pub(crate) fn members(
+        &self,
+        layer: &Layer<'_>,
+        domains: &Domains,
+        counts: &mut Counts,
+    ) -> Vec<Vec<Members>> {
+        let colors = domains.colors_of(layer);
+        let panels = domains.panels.list.len().max(1);
+        let groups = colors.map_or(1, |colors| colors.values.list.len());
+        let mut members = vec![vec![Members::new(); groups]; panels];
+        for row in 0..self.y.len() {
+            let group = match (&self.color, colors) {
+                (Some(values), Some(colors)) => {
+                    values[row].as_ref().and_then(|value| colors.values.place(value))
+                }
+                _ => Some(0),
+            };
+            let panels = self.panels_of(row, domains);
+            let x = self.x[row].as_ref().and_then(|value| domains.x_place(value));
+            if let (Some(group), Some(panels), Some(x)) = (group, panels, x) {
+                members[panels].iter_mut().for_each(|panel| panel[group].push((x, self.y[row])));
+            } else {
+                (counts.total, counts.missing) = (counts.total + 1, counts.missing + 1);
+            }
+        }
+        members
+    }
+}
+
+impl TileRows {
+    fn read(frame: &DataFrame, y: &str, value: &str) -> Result<Self, ReportError> {
+        Ok(Self {
+            y: select::cells(frame, y)?,
+            y_is_numeric: select::is_numeric(select::column(frame, y)?),
+            value: select::numbers(frame, value, "the color of tiles")?,
+        })
+    }
+}
