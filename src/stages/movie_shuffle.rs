@@ -49,12 +49,24 @@ pub struct MovieShuffle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Axis {
+    /// Nothing: the movie as it is, so that a sweep over controls has the original among them.
+    None,
     /// The order of frames.
     Time,
     /// The order of pixels in each frame.
     Space,
     /// First the order of frames, then that of pixels.
     Both,
+}
+
+impl Axis {
+    fn in_time(self) -> bool {
+        matches!(self, Self::Time | Self::Both)
+    }
+
+    fn in_space(self) -> bool {
+        matches!(self, Self::Space | Self::Both)
+    }
 }
 
 impl Stage for MovieShuffle {
@@ -76,7 +88,7 @@ impl Stage for MovieShuffle {
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let (mut frames, calibration) = film::from_movie(cx.load(&self.movie)?)?;
         let streams = self.seed.streams(Self::KIND);
-        if self.axis != Axis::Space {
+        if self.axis.in_time() {
             let places: Vec<usize> = match &self.events {
                 Some(events) => {
                     film::ranges(&cx.load(events)?, frames.frames)?.into_iter().flatten().collect()
@@ -87,7 +99,7 @@ impl Stage for MovieShuffle {
             cx.progress(0.5, || "shuffled in time".into());
             cx.check_cancelled()?;
         }
-        if self.axis != Axis::Time {
+        if self.axis.in_space() {
             let total = frames.frames as f64;
             let scope = if self.per_channel { Scope::Channel } else { Scope::Frame };
             shuffle::in_space(&mut frames, scope, &streams, |frame| {
@@ -123,6 +135,7 @@ mod tests {
             bench.run::<MovieShuffle>(&text).unwrap().main()
         };
         let (time, space, both) = (run("time"), run("space"), run("both"));
+        assert_eq!(run("none"), movie());
         let in_order = |movie: &Movie| sources(movie).into_iter().eq(0..20);
         let whole =
             |movie: &Movie| movie.data.chunks(4).all(|f| f.windows(2).all(|w| w[1] == w[0] + 1.0));

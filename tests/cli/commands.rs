@@ -92,7 +92,7 @@ fn kinds_are_listed_and_explained() {
         str![[r#"
 encoder.random (version 2)
 
-Draws a residual network, by default a ResNet-18, that is never trained.
+Draws a network, by default a ResNet-18, that is never trained.
 
 Convolutions are Kaiming-normal over the fan-out, batch normalization is the identity: the control condition of
 retinal-wave pre-training (Ligeralde et al. 2023). The paper says He initialization; its code makes the first
@@ -104,7 +104,9 @@ inputs
 
 parameters
   architecture: one of, optional
-      How deep the network is, and of which blocks.
+      How deep the network is, and of which blocks: `resnet9`, `resnet18` (the default), `resnet34` or `resnet50`. Or
+      `{ mlp = { image = 8, layers = 2 } }`, a perceptron of `width` units a layer for square images of one size, for
+      quick trials.
       "resnet9"
           One basic block a stage: nine convolutions, the classifier not counted.
       "resnet18"
@@ -113,6 +115,13 @@ parameters
           3, 4, 6 and 3 basic blocks.
       "resnet50"
           3, 4, 6 and 3 bottlenecks, which end in four times the channels; stride in the 3×3 convolution, as in torchvision.
+      { mlp = { ... } }
+          A perceptron of several layers, for small images and quick trials.
+          A perceptron of several layers: linear, batch norm, `ReLU`, each; the last one's result are the features.
+          image: integer from 1 to 256, in pixels, required
+              Rows and columns of the images, which are square, from 1 to 256. It sees no others.
+          layers: integer from 1 to 8 = 2
+              How many layers, from 1 to 8, each of `width` units.
   channels: integer from 1 to 16 = 3
       Channels of an input image; a gray image is repeated in each.
   seed: integer of at least 0 = 0
@@ -130,8 +139,8 @@ parameters
       "conv2d_default"
           Uniform within ±1/√(k²·inputs), `PyTorch`'s default of a new convolution.
   width: integer from 1 to 1024 = 64
-      Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times. 64 is the
-      standard network.
+      Channels of the first stage; the network ends in 8 times as many features, a ResNet-50 in 32 times, a perceptron in
+      as many. 64 is the standard network.
 
 outputs
   encoder, taken as "@random"

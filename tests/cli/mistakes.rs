@@ -196,7 +196,7 @@ values = { frames = "average" }
    ·                                      ╰── here
  9 │ 
    ╰────
-  help: keys: length, dt, noise, noise_interval, capacitance, calcium_reversal,
+  help: keys: variable, length, dt, noise, noise_interval, capacitance, calcium_reversal,
         potassium_reversal, leak_reversal, synaptic_reversal, noise_reversal, calcium_conductance,
         potassium_conductance, leak_conductance, synaptic_conductance, calcium_midpoint,
         calcium_width, potassium_midpoint, potassium_width, potassium_time, acetylcholine_time,
