@@ -28,7 +28,13 @@ fn every_experiment_passes_its_check_in_every_profile() {
         }
         for arguments in runs {
             let ended = bench.run(&arguments);
-            assert_eq!(ended.code, Some(0), "{arguments:?}\n{}", ended.stderr);
+            // Recordings do not come with the program: all that is told is where to get them.
+            let mistakes = || ended.stderr.lines().filter(|line| line.starts_with("  ×"));
+            let lacking = arguments.ends_with(&["--profile", "recordings"])
+                && mistakes().count() == 4
+                && mistakes().all(|line| line.contains("cannot look at"))
+                && ended.stderr.contains("https://github.com/sje30/waverepo");
+            assert!(lacking || ended.code == Some(0), "{arguments:?}\n{}", ended.stderr);
         }
     }
 }
