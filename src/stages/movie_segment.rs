@@ -21,7 +21,7 @@ use crate::waves::events::{Segmentation, active_fraction, segment};
 /// a row for each event: `start`, `frames`, `seconds`, and `censored`, which is 1 for an event that touches the
 /// first or last frame of the movie, so that its true length is unknown. Such events are kept. A movie without a
 /// silent frame is refused, because it has no events but itself. The movie is read in windows of a few megabytes,
-/// however long it is.
+/// however long it is. Waves in movies of fluorescence are found by `movie.watershed`.
 ///
 /// Source: Ligeralde et al. 2023, PMLR 243:194-208, section 2.1; the threshold is that of Lansdell, Ford and Kutz 2014,
 /// PLoS Comput. Biol. 10(12): e1003953.

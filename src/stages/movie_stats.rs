@@ -23,7 +23,7 @@ use crate::waves::survey::{Survey, SurveyOptions, Surveyed};
 ///
 /// The main output is one row for the movie, so that simulated and recorded waves stand in one table. Of duration, area,
 /// speed and interval there are the median and the quartiles (`_q1`, `_q3`). `_se` is a standard error: of a median over
-/// waves, from the ranks that hold it in 68 of 100 cases; of `waves_per_minute` and `active_frames`, from ten blocks of
+/// waves, from the ranks that hold it in 68 of 100 cases, 0 where these are ties; of `waves_per_minute` and `active_frames`, from ten blocks of
 /// the movie; of correlation lengths, from the jackknife over these. Intervals have none, as neighbors wait for the same
 /// waves. What cannot be measured is empty, and `missing` says why. Where the movie says how far its pixels are apart,
 /// lengths are in mm too. `active_frames` is the share of frames with activity, `active_pixels` the mean share of pixels
@@ -37,8 +37,9 @@ use crate::waves::survey::{Survey, SurveyOptions, Surveyed};
 /// Tables: `waves`, a row for each (`event` is the one that holds its first frame; `x` and `y` are where it begins;
 /// `no_speed` says `small` or `fast`); `intervals`, how often a wait occurs; `pixels`, a row for each; `fronts`, the
 /// seconds after their beginning at which the largest waves come to each pixel; `activity`, the share of active pixels
-/// in each frame; `raster`, the active pixels of some seconds; `correlations` over distance and time. Metrics: the
-/// numbers of the main output that are there.
+/// in each frame; `raster`, the active pixels of some seconds; `correlations` over distance and time. Metrics: those of
+/// `waves`, `waves_per_minute`, `active_frames`, `duration_s`, `area_px`, `speed_px_s`, `interval_s`, `correlation_px`
+/// and `correlation_s` that are there.
 ///
 /// Source: Lansdell, Ford and Kutz 2014, PLoS Comput. Biol. 10(12): e1003953, and their code (`wavecounts`, `wavedata`)
 /// for waves, the threshold and intervals; the slope of arrival times is the eikonal equation's; jackknife over blocks:
@@ -106,6 +107,19 @@ fn a_minute() -> f64 {
     60.0
 }
 
+/// The numbers of the summary that are metrics too.
+const METRICS: [&str; 9] = [
+    "waves",
+    "waves_per_minute",
+    "active_frames",
+    "duration_s",
+    "area_px",
+    "speed_px_s",
+    "interval_s",
+    "correlation_px",
+    "correlation_s",
+];
+
 impl Stage for MovieStats {
     const KIND: &'static str = "movie.stats";
     const VERSION: u32 = 1;
@@ -144,8 +158,8 @@ impl Stage for MovieStats {
         let (found, raster) = self.survey(cx, &movie)?;
         let summary = survey::summary(&found, scale);
         for (name, value) in &summary.values {
-            if let Some(value) = value {
-                cx.metric(name, *value)?;
+            if let Some(value) = value.filter(|_| METRICS.contains(&name.as_str())) {
+                cx.metric(name, value)?;
             }
         }
         cx.save_as("waves", &survey::waves(&found, events.as_deref(), scale))?;
