@@ -47,8 +47,8 @@ fn a_cell_alone_fires_once_a_recovery_time() {
     assert!(begins[0].abs_diff(320) <= 1, "{begins:?}");
     assert!(begins.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(1280) <= 2), "{begins:?}");
     assert_eq!(activity[begins[0]..].iter().take_while(|a| **a == 1.0).count(), 92);
-    for k in 0..begins[0] {
-        assert!((threshold[k] - (1.0 - k as f64 * 0.025 / 8.0)).abs() < 1e-6);
+    for (k, threshold) in threshold[..begins[0]].iter().enumerate() {
+        assert!((threshold - (1.0 - k as f64 * 0.025 / 8.0)).abs() < 1e-6);
     }
     // While it fires, its threshold rises by H1 less what it falls.
     let after = begins[0] - 1 + 92;
@@ -82,14 +82,14 @@ fn excitation_follows_the_input_exponentially() {
 }
 
 /// A lattice with a front of firing cells at its left border, and the step at which each cell has fired first.
-fn front(model: &GodfreySwindale, steps: u64) -> (Vec<[f64; 2]>, Vec<Option<u64>>, Vec<Vec<f64>>) {
+fn front(model: &GodfreySwindale, steps: u64) -> (Vec<[f64; 2]>, Vec<Option<u64>>) {
     let streams = streams();
     let mut retina = Retina::new(model, &streams, 2);
     let mut state = retina.start();
     let places: Vec<[f64; 2]> =
         (0..retina.lattice.cells()).map(|cell| retina.lattice.position(cell)).collect();
     let fired = start_front(&mut retina, &places, &mut state, steps);
-    (places, fired, state)
+    (places, fired)
 }
 
 fn start_front(
@@ -147,7 +147,7 @@ fn a_straight_front_travels_at_the_speed_of_its_equation() {
             ..still()
         };
         let model = GodfreySwindale { length: 1.0, ..model };
-        let (places, fired, _) = front(&model, 2500);
+        let (places, fired) = front(&model, 2500);
         let at = |x: f64| {
             let near =
                 |place: &[f64; 2]| (place[0] - x).abs() < 0.005 && (place[1] - 0.5).abs() < 0.05;
