@@ -91,7 +91,7 @@ fn layer() {
         values.chunks(points * features).map(|values| Points { values, features }).collect();
     let (options, streams) = (MftmaOptions::default(), Streams::new(1, "bench"));
     let seconds = median(3, || {
-        let geometry = analyze(&groups, &options, &streams, &Watch::none());
+        let geometry = analyze(&groups[..], &options, &streams, &Watch::none());
         black_box(geometry.expect("manifolds in general position"));
     });
     let threads = rayon::current_num_threads();

@@ -99,7 +99,8 @@ fn kernel() {
 /// The removal of correlated directions.
 fn centers() {
     let layer = paper(2048);
-    let gram = layer_gram(&layer.points(), Pairs::Within, &Watch::none()).expect("nobody stops it");
+    let gram = layer_gram(&layer.points()[..], Pairs::Within, &Watch::none());
+    let gram = gram.expect("they are in memory").expect("nobody stops it");
     let correction = CenterCorrection::default();
     let time = median(5, || {
         let found =
@@ -119,7 +120,7 @@ fn layer() {
         let layer = paper(features);
         let time = median(5, || {
             let options = MftmaOptions::default();
-            let found = analyze(&layer.points(), &options, &streams(), &Watch::none());
+            let found = analyze(&layer.points()[..], &options, &streams(), &Watch::none());
             black_box(found.expect("manifolds in general position"));
         });
         let target = if features == 2048 { " (target 0.4 s; published 60 to 127 s)" } else { "" };
@@ -164,7 +165,7 @@ fn memory() {
     let layer = Layer::overlapping(100, 100, 100_000);
     let options = MftmaOptions { pooled: Pooled::None, ..MftmaOptions::default() };
     let time = seconds(|| {
-        let found = analyze(&layer.points(), &options, &streams(), &Watch::none());
+        let found = analyze(&layer.points()[..], &options, &streams(), &Watch::none());
         black_box(found.expect("manifolds in general position"));
     });
     let peak = peak_mebibytes().map_or("unknown".to_owned(), |peak| format!("{peak:.0} MiB"));
@@ -180,7 +181,7 @@ fn matrix() {
     let options = MftmaOptions { draws: 500, ..MftmaOptions::default() };
     let time = median(3, || {
         for layer in &layers {
-            let found = analyze(&layer.points(), &options, &streams(), &Watch::none());
+            let found = analyze(&layer.points()[..], &options, &streams(), &Watch::none());
             black_box(found.expect("manifolds in general position"));
         }
     });

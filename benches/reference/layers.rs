@@ -100,7 +100,7 @@ struct Errors {
 
 impl Errors {
     fn layer(&mut self, folder: &Path, case: &str, layer: &Layer) -> anyhow::Result<()> {
-        let gram = layer_gram(&layer.points(), Pairs::Within, &Watch::none());
+        let gram = layer_gram(&layer.points()[..], Pairs::Within, &Watch::none())?;
         let gram = gram.context("nothing stops it")?;
         let subspace = folder.join(format!("golden/{case}__center_subspace_seed0_rep10.npz"));
         let subspace = Npz::open(&subspace)?.get("V11")?;

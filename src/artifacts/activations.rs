@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::tensor::{Tensor, TensorFile};
 use crate::engine::stage::{Artifact, Files};
@@ -30,14 +30,40 @@ pub struct Layer {
     pub values: Vec<f32>,
 }
 
-const FILE: &str = "activations.safetensors";
+/// A layer by its name and size, wherever its answers are.
+pub trait Named {
+    /// Its name, such as `layer2.1`.
+    fn name(&self) -> &str;
+    /// Units.
+    fn features(&self) -> usize;
+}
+
+impl Named for Layer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn features(&self) -> usize {
+        self.features
+    }
+}
+
+pub(super) const FILE: &str = "activations.safetensors";
+pub(super) const LABELS: &str = "labels";
+
+impl Activations {
+    /// The names of the layers in what a file says about them.
+    pub(super) fn names(about: &Json) -> anyhow::Result<Vec<String>> {
+        serde_json::from_value(about["layers"].clone()).context("activations name their layers")
+    }
+}
 
 impl Artifact for Activations {
     const TYPE: &'static str = "activations";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
         let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
         let mut file = TensorFile::about(json!({ "layers": names }))
-            .with("labels", Tensor::u32(self.labels.clone()));
+            .with(LABELS, Tensor::u32(self.labels.clone()));
         for layer in &self.layers {
             let shape = [self.count, layer.features];
             file = file.with(&layer.name, Tensor::f32(&shape, layer.values.clone()));
@@ -46,9 +72,8 @@ impl Artifact for Activations {
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         let mut file = TensorFile::load(files.path(FILE)?)?;
-        let names: Vec<String> = serde_json::from_value(file.about["layers"].clone())
-            .context("activations name their layers")?;
-        let labels = file.take_u32("labels")?;
+        let names = Self::names(&file.about)?;
+        let labels = file.take_u32(LABELS)?;
         let mut layers = Vec::new();
         let mut count = None;
         for name in names {

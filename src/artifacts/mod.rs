@@ -4,6 +4,7 @@
 //! plain vectors; what they mean to a computation is the stages' affair.
 
 pub mod activations;
+pub mod activations_reader;
 pub mod dataset;
 pub mod encoder;
 pub mod events;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 
 use super::movie::{FILE, FRAMES, Header, Movie};
 use super::tensor;
@@ -42,17 +41,13 @@ pub struct MovieReader {
 /// the processor as it is used.
 const WINDOW: usize = 1 << 19;
 
-/// Bytes that say how long the header is.
-const PREFIX: usize = 8;
-
 impl MovieReader {
     /// Opens the file of a movie and checks its header and length.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = files::open(path)?;
         let length = files::length(path)?;
         let name = || format!("`{}` is no movie", path.display());
-        let header = header(&file, length).with_context(name)?;
-        let metadata: Metadata = serde_json::from_slice(&header[PREFIX..]).with_context(name)?;
+        let (metadata, first) = tensor::header(&file, length).with_context(name)?;
         let Header { rate, pitch } = Header::of(&tensor::about(&metadata).with_context(name)?)?;
         let info = metadata.info(FRAMES).with_context(|| format!("{}: no `{FRAMES}`", name()))?;
         let &[frames, channels, height, width] = info.shape.as_slice() else {
@@ -60,7 +55,7 @@ impl MovieReader {
         };
         ensure!(info.dtype == Dtype::F32, "`{FRAMES}` is {:?}, not F32", info.dtype);
         let (start, end) = info.data_offsets;
-        let (start, end) = ((header.len() + start) as u64, (header.len() + end) as u64);
+        let (start, end) = ((first + start) as u64, (first + end) as u64);
         ensure!(
             end <= length,
             Failure::data(format!("{}: it ends at byte {length} of {end}", name()))
@@ -157,17 +152,6 @@ fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let odd = |value: &f32| u32::from(value.to_bits() & EXPONENT == EXPONENT);
     values.iter().fold(0, |any, value| any | odd(value)) == 0
-}
-
-/// Reads what stands before the values, the eight bytes of its length included.
-fn header(file: &File, length: u64) -> anyhow::Result<Vec<u8>> {
-    let mut prefix = [0; PREFIX];
-    file.read_exact_at(&mut prefix, 0)?;
-    let long = u64::from_le_bytes(prefix).checked_add(PREFIX as u64).filter(|end| *end <= length);
-    let long = long.context("its header is longer than the file")?;
-    let mut header = vec![0; usize::try_from(long)?];
-    file.read_exact_at(&mut header, 0)?;
-    Ok(header)
 }
 
 #[cfg(test)]

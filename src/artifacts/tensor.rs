@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -150,6 +152,20 @@ pub(super) fn about(header: &Metadata) -> serde_json::Result<Json> {
         Some(text) => serde_json::from_str(text),
         None => Ok(Json::Null),
     }
+}
+
+/// Bytes that say how long the header is.
+const PREFIX: usize = 8;
+
+/// Reads what stands before the values of a file of so many bytes, and at which byte they begin.
+pub(super) fn header(file: &File, length: u64) -> anyhow::Result<(Metadata, usize)> {
+    let mut prefix = [0; PREFIX];
+    file.read_exact_at(&mut prefix, 0)?;
+    let end = u64::from_le_bytes(prefix).checked_add(PREFIX as u64).filter(|end| *end <= length);
+    let end = usize::try_from(end.context("its header is longer than the file")?)?;
+    let mut header = vec![0; end - PREFIX];
+    file.read_exact_at(&mut header, PREFIX as u64)?;
+    Ok((serde_json::from_slice(&header)?, end))
 }
 
 impl TensorFile {

@@ -5,8 +5,9 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::arithmetic::dot;
-use super::gram::{LayerGram, Pairs, Points};
-use super::spectrum::{self, SpectrumError};
+use super::gram::{LayerGram, Pairs, PointSource, PointsError};
+use super::mftma::MftmaError;
+use super::spectrum;
 use super::watch::Watch;
 
 /// Features of the covariance that one task computes.
@@ -42,17 +43,17 @@ pub struct PooledDimensions {
 ///
 /// `gram` holds the products of all pairs if there are no more points than features, see [`pairs_needed`].
 pub fn layer_dimensions(
-    manifolds: &[Points<'_>],
+    manifolds: &(impl PointSource + ?Sized),
     gram: &LayerGram,
     pooled: Pooled,
     watch: &Watch<'_>,
-) -> Result<Option<PooledDimensions>, SpectrumError> {
+) -> Result<Option<PooledDimensions>, MftmaError> {
     if pooled == Pooled::None || watch.is_cancelled() {
         return Ok(None);
     }
     let products = match gram.pairs {
         Pairs::All => pooled_gram(gram),
-        Pairs::Within => covariance(manifolds),
+        Pairs::Within => covariance(manifolds)?,
     };
     if watch.is_cancelled() {
         return Ok(None);
@@ -61,9 +62,9 @@ pub fn layer_dimensions(
         let participation_ratio = participation_ratio(products.as_ref());
         return Ok(Some(PooledDimensions { participation_ratio, explained_variance: None }));
     };
-    let points: usize = manifolds.iter().map(Points::count).sum();
+    let points: usize = manifolds.counts().iter().sum();
     let variances = spectrum::eigenvalues(products.as_ref())?;
-    Ok(Some(pooled_dimensions(&variances, points.min(manifolds[0].features), fraction)))
+    Ok(Some(pooled_dimensions(&variances, points.min(manifolds.features()), fraction)))
 }
 
 /// Returns `(tr A)² / ‖A‖²` of a symmetric matrix, of which the lower triangle is read.
@@ -79,9 +80,9 @@ fn participation_ratio(matrix: MatRef<'_, f64>) -> f64 {
 }
 
 /// Tells which products the dimensions of a layer are computed from: the points' or, if fewer, the features'.
-pub fn pairs_needed(manifolds: &[Points<'_>]) -> Pairs {
-    let points: usize = manifolds.iter().map(Points::count).sum();
-    if points <= manifolds[0].features { Pairs::All } else { Pairs::Within }
+pub fn pairs_needed(manifolds: &(impl PointSource + ?Sized)) -> Pairs {
+    let points: usize = manifolds.counts().iter().sum();
+    if points <= manifolds.features() { Pairs::All } else { Pairs::Within }
 }
 
 /// Summarizes the variances along the principal directions, largest first.
@@ -146,11 +147,16 @@ fn pooled_gram(gram: &LayerGram) -> Mat<f64> {
 /// Computes the covariance of the features times the number of points, the lower triangle.
 ///
 /// It has the same eigenvalues, but for zeros, and is smaller where there are more points than features.
-fn covariance(manifolds: &[Points<'_>]) -> Mat<f64> {
-    let features = manifolds[0].features;
-    let mut points: Vec<f64> =
-        manifolds.iter().flat_map(|points| points.values).map(|&value| f64::from(value)).collect();
-    let count = points.len() / features;
+fn covariance(manifolds: &(impl PointSource + ?Sized)) -> Result<Mat<f64>, PointsError> {
+    let (features, counts) = (manifolds.features(), manifolds.counts());
+    let count: usize = counts.iter().sum();
+    let mut points = Vec::with_capacity(count * features);
+    let mut own = Vec::new();
+    for (manifold, count) in counts.into_iter().enumerate() {
+        own.resize(count * features, 0.0);
+        manifolds.read(manifold, 0, &mut own)?;
+        points.extend(own.iter().map(|&value| f64::from(value)));
+    }
     let mut mean = vec![0.0; features];
     for point in points.chunks_exact(features) {
         for (sum, value) in mean.iter_mut().zip(point) {
@@ -172,13 +178,13 @@ fn covariance(manifolds: &[Points<'_>]) -> Mat<f64> {
         let (left, right) = (points.subrows(first, height), points.subrows(0, end));
         matmul(rows.subcols_mut(0, end), Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
     });
-    MatRef::from_row_major_slice(&rows, features, features).to_owned()
+    Ok(MatRef::from_row_major_slice(&rows, features, features).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifold::gram::layer_gram;
+    use crate::manifold::gram::{Points, layer_gram};
     use crate::rng::Streams;
 
     #[test]
@@ -213,8 +219,8 @@ mod tests {
                 .iter()
                 .map(|&(from, to)| Points { values: &values[from..to], features })
                 .collect();
-            let gram = layer_gram(&points, Pairs::All, &Watch::none()).unwrap();
-            let (products, covariance) = (pooled_gram(&gram), covariance(&points));
+            let gram = layer_gram(&points[..], Pairs::All, &Watch::none()).unwrap().unwrap();
+            let (products, covariance) = (pooled_gram(&gram), covariance(&points[..]).unwrap());
             let from_gram = spectrum::eigenvalues(products.as_ref()).unwrap();
             let from_features = spectrum::eigenvalues(covariance.as_ref()).unwrap();
             for (a, b) in from_gram.iter().zip(&from_features).take(630 / features) {

@@ -4,6 +4,8 @@
 //! precision and after centering, so that no matrix of features × features exists and no difference of large numbers
 //! is taken.
 
+use std::io;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -29,6 +31,44 @@ impl Points<'_> {
     /// Returns the number of points.
     pub fn count(&self) -> usize {
         self.values.len() / self.features
+    }
+}
+
+/// Where the numbers of a layer's points come from: memory, or a file that is larger.
+pub trait PointSource: Sync {
+    /// Returns the numbers a point.
+    fn features(&self) -> usize;
+
+    /// Returns the number of points of each manifold.
+    fn counts(&self) -> Vec<usize>;
+
+    /// Checks that there are two manifolds or more, each of at least one point, in the same space.
+    fn check(&self) -> Result<(), PointsError>;
+
+    /// Writes some features, from `start` on, of each point of a manifold into `out`: `points × width`, row-major.
+    fn read(&self, manifold: usize, start: usize, out: &mut [f32]) -> Result<(), PointsError>;
+}
+
+impl PointSource for [Points<'_>] {
+    fn features(&self) -> usize {
+        self.first().map_or(0, |points| points.features)
+    }
+
+    fn counts(&self) -> Vec<usize> {
+        self.iter().map(Points::count).collect()
+    }
+
+    fn check(&self) -> Result<(), PointsError> {
+        check_points(self)
+    }
+
+    fn read(&self, manifold: usize, start: usize, out: &mut [f32]) -> Result<(), PointsError> {
+        let Points { values, features } = self[manifold];
+        let width = out.len() / self[manifold].count();
+        for (row, out) in values.chunks_exact(features).zip(out.chunks_exact_mut(width.max(1))) {
+            out.copy_from_slice(&row[start..start + width]);
+        }
+        Ok(())
     }
 }
 
@@ -63,6 +103,9 @@ pub enum PointsError {
     /// A point is not a point.
     #[error("manifold {0} has a number that is not finite")]
     NotFinite(usize),
+    /// The file that holds the points cannot be read.
+    #[error("the points cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
 }
 
 /// Checks that there are two manifolds or more, each of at least one point, in the same space.
@@ -134,34 +177,38 @@ impl LayerGram {
 
 /// Multiplies; `None` when the watch says stop.
 ///
-/// The manifolds are those that [`check_points`] lets pass.
-pub fn layer_gram(manifolds: &[Points<'_>], pairs: Pairs, watch: &Watch<'_>) -> Option<LayerGram> {
-    let features = manifolds[0].features;
-    let mut products = Vec::with_capacity(manifolds.len());
+/// The manifolds are those that [`PointSource::check`] lets pass.
+pub fn layer_gram(
+    manifolds: &(impl PointSource + ?Sized),
+    pairs: Pairs,
+    watch: &Watch<'_>,
+) -> Result<Option<LayerGram>, PointsError> {
+    let (features, counts) = (manifolds.features(), manifolds.counts());
+    let mut products = Vec::with_capacity(counts.len());
     let mut total = 0;
-    for points in manifolds {
+    for count in &counts {
         let first = match pairs {
             Pairs::Within => total,
             Pairs::All => 0,
         };
-        products.push(Products::zeros(manifolds.len(), first, total, points.count()));
-        total += points.count();
+        products.push(Products::zeros(counts.len(), first, total, *count));
+        total += count;
     }
     let widest = (BLOCK_NUMBERS / total).clamp(BLOCK_FEATURES.0, BLOCK_FEATURES.1).min(features);
-    let mut block = Block::zeros(widest, manifolds.len(), total);
+    let mut block = Block::zeros(widest, counts, total);
     for start in (0..features).step_by(widest) {
         if watch.is_cancelled() {
-            return None;
+            return Ok(None);
         }
-        block.fill(manifolds, start, widest.min(features - start));
+        block.fill(manifolds, start, widest.min(features - start))?;
         products.par_iter_mut().enumerate().for_each(|(i, products)| products.add(&block, i));
         watch.report((start + block.width) as f64 / features as f64);
     }
-    let centers = Mat::from_fn(manifolds.len(), manifolds.len(), |i, j| {
+    let centers = Mat::from_fn(products.len(), products.len(), |i, j| {
         products[i.max(j)].center[(i.min(j), 0)]
     });
     let manifolds = products.into_iter().map(|products| products.gram).collect();
-    Some(LayerGram { centers, pairs, manifolds })
+    Ok(Some(LayerGram { centers, pairs, manifolds }))
 }
 
 /// Sums of products that one thread adds to.
@@ -202,6 +249,8 @@ impl Products {
 /// Some features of all points, centered.
 struct Block {
     width: usize,
+    /// Points of each manifold.
+    counts: Vec<usize>,
     /// `width × P` numbers of the centers, one center after another, about their mean.
     centers: Vec<f64>,
     /// `width × points` numbers, one point after another, about their center.
@@ -209,8 +258,9 @@ struct Block {
 }
 
 impl Block {
-    fn zeros(width: usize, centers: usize, points: usize) -> Self {
-        Self { width, centers: vec![0.0; width * centers], points: vec![0.0; width * points] }
+    fn zeros(width: usize, counts: Vec<usize>, points: usize) -> Self {
+        let (centers, points) = (vec![0.0; width * counts.len()], vec![0.0; width * points]);
+        Self { width, counts, centers, points }
     }
 
     fn columns<'a>(&self, numbers: &'a [f64], first: usize, end: usize) -> MatRef<'a, f64> {
@@ -218,19 +268,30 @@ impl Block {
         MatRef::from_column_major_slice(numbers, self.width, end - first)
     }
 
-    fn fill(&mut self, manifolds: &[Points<'_>], start: usize, width: usize) {
+    fn fill(
+        &mut self,
+        manifolds: &(impl PointSource + ?Sized),
+        start: usize,
+        width: usize,
+    ) -> Result<(), PointsError> {
         self.width = width;
         let mut rest = self.points.as_mut_slice();
-        let mut tasks = Vec::with_capacity(manifolds.len());
-        for (points, center) in manifolds.iter().zip(self.centers.chunks_exact_mut(width)) {
-            let (own, others) = rest.split_at_mut(points.count() * width);
+        let mut tasks = Vec::with_capacity(self.counts.len());
+        for (count, center) in self.counts.iter().zip(self.centers.chunks_exact_mut(width)) {
+            let (own, others) = rest.split_at_mut(count * width);
             rest = others;
-            tasks.push((points, center, own));
+            tasks.push((center, own));
         }
-        tasks.into_par_iter().for_each(|(points, center, own)| {
-            center_points(points, start, center, own);
-        });
-        let count = manifolds.len();
+        tasks.into_par_iter().enumerate().try_for_each_init(
+            Vec::new,
+            |values: &mut Vec<f32>, (manifold, (center, own))| {
+                values.resize(own.len(), 0.0);
+                manifolds.read(manifold, start, values)?;
+                center_points(values, center, own);
+                Ok(())
+            },
+        )?;
+        let count = self.counts.len();
         for feature in 0..width {
             let centers = self.centers[feature..count * width].iter().step_by(width);
             let mean = centers.sum::<f64>() / count as f64;
@@ -238,21 +299,21 @@ impl Block {
                 *center -= mean;
             }
         }
+        Ok(())
     }
 }
 
-/// Writes the center of a manifold and its points about the center, for the features from `start` on.
-fn center_points(points: &Points<'_>, start: usize, center: &mut [f64], own: &mut [f64]) {
+/// Writes the center of a manifold and its points about the center.
+fn center_points(values: &[f32], center: &mut [f64], own: &mut [f64]) {
     let width = center.len();
     center.fill(0.0);
-    let rows = points.values.chunks_exact(points.features).map(|row| &row[start..start + width]);
-    for (row, copy) in rows.zip(own.chunks_exact_mut(width)) {
+    for (row, copy) in values.chunks_exact(width).zip(own.chunks_exact_mut(width)) {
         for ((value, copy), sum) in row.iter().zip(copy).zip(center.iter_mut()) {
             *copy = f64::from(*value);
             *sum += *copy;
         }
     }
-    let count = points.count() as f64;
+    let count = (values.len() / width) as f64;
     for sum in center.iter_mut() {
         *sum /= count;
     }
@@ -276,7 +337,7 @@ mod tests {
             .collect();
         let points: Vec<Points<'_>> =
             rows.iter().map(|values| Points { values, features }).collect();
-        let gram = layer_gram(&points, pairs, &Watch::none()).unwrap();
+        let gram = layer_gram(&points[..], pairs, &Watch::none()).unwrap().unwrap();
         let means: Vec<Vec<f64>> = points
             .iter()
             .map(|own| {
@@ -322,7 +383,7 @@ mod tests {
     fn equal_points_lie_exactly_on_their_center() {
         let values = [0.1f32, 0.7, 0.1, 0.7, 0.1, 0.7, 0.3, 0.3];
         let points = [&values[..6], &values[6..]].map(|values| Points { values, features: 2 });
-        let gram = layer_gram(&points, Pairs::Within, &Watch::none()).unwrap();
+        let gram = layer_gram(&points[..], Pairs::Within, &Watch::none()).unwrap().unwrap();
         assert_eq!(gram.manifolds[0].within().norm_max(), 0.0);
     }
 
@@ -330,7 +391,7 @@ mod tests {
     fn a_number_that_is_not_finite_shows_in_its_manifold_alone() {
         let values = [1.0f32, 2.0, f32::NAN, 3.0];
         let points = [&values[..2], &values[2..]].map(|values| Points { values, features: 1 });
-        let gram = layer_gram(&points, Pairs::All, &Watch::none()).unwrap();
+        let gram = layer_gram(&points[..], Pairs::All, &Watch::none()).unwrap().unwrap();
         assert_eq!(gram.check_finite(), Err(PointsError::NotFinite(1)));
     }
 
@@ -365,6 +426,7 @@ mod tests {
     #[test]
     fn a_cancelled_watch_ends_it() {
         let points = [Points { values: &[1.0], features: 1 }; 2];
-        assert!(layer_gram(&points, Pairs::All, &Watch::new(&|_| {}, &|| true)).is_none());
+        let watch = Watch::new(&|_| {}, &|| true);
+        assert!(layer_gram(&points[..], Pairs::All, &watch).unwrap().is_none());
     }
 }

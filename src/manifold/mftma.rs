@@ -15,7 +15,7 @@ use super::centers::{self, CenterCorrection, CenterError, CenterGeometry};
 use super::cloud::PointCloud;
 use super::dimensions::{self, Pooled, PooledDimensions};
 use super::estimate::Estimate;
-use super::gram::{self, LayerGram, Pairs, Points, PointsError};
+use super::gram::{self, LayerGram, Pairs, PointSource, PointsError};
 use super::residual::{ManifoldError, ManifoldGeometry, Residual};
 use super::spectrum::SpectrumError;
 use super::watch::Watch;
@@ -133,19 +133,19 @@ impl From<CenterError> for MftmaError {
 /// neither on threads nor on the features' rotation beyond rounding. Layers that are given the same streams see the same
 /// draws: differences between them are more certain than their standard errors say.
 pub fn analyze(
-    manifolds: &[Points<'_>],
+    manifolds: &(impl PointSource + ?Sized),
     options: &MftmaOptions,
     streams: &Streams,
     watch: &Watch<'_>,
 ) -> Result<LayerGeometry, MftmaError> {
     check_options(options)?;
-    gram::check_points(manifolds)?;
-    let features = manifolds[0].features;
+    manifolds.check()?;
+    let features = manifolds.features();
     let pairs = match options.pooled {
         Pooled::None => Pairs::Within,
         Pooled::ParticipationRatio | Pooled::Both { .. } => dimensions::pairs_needed(manifolds),
     };
-    let gram = gram::layer_gram(manifolds, pairs, &watch.part(0.0, 0.3));
+    let gram = gram::layer_gram(manifolds, pairs, &watch.part(0.0, 0.3))?;
     let gram = gram.ok_or(MftmaError::Cancelled)?;
     gram.check_finite()?;
     let (pooled, measured) = rayon::join(

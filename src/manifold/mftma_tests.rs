@@ -70,7 +70,7 @@ impl Layer {
     }
 
     fn analyze(&self, options: &MftmaOptions) -> Result<LayerGeometry, MftmaError> {
-        analyze(&self.points(), options, &Streams::new(1, "test"), &Watch::none())
+        analyze(&self.points()[..], options, &Streams::new(1, "test"), &Watch::none())
     }
 }
 
@@ -215,7 +215,9 @@ fn input_that_makes_no_sense_is_an_error() {
     let fail = |rows: &[&[f32]], options: &MftmaOptions| {
         let points: Vec<Points<'_>> =
             rows.iter().map(|values| Points { values, features: 2 }).collect();
-        analyze(&points, options, &Streams::new(1, "test"), &Watch::none()).unwrap_err().to_string()
+        analyze(&points[..], options, &Streams::new(1, "test"), &Watch::none())
+            .unwrap_err()
+            .to_string()
     };
     let options = MftmaOptions::default();
     let (one, other): (&[f32], &[f32]) = (&[1.0, 2.0, 3.0, 4.0], &[5.0, -2.0]);
@@ -259,7 +261,7 @@ fn progress_reaches_its_end_and_a_cancelled_analysis_stops() {
         *largest = largest.max(fraction);
     };
     let run = |watch: &Watch<'_>| {
-        analyze(&layer.points(), &MftmaOptions::default(), &Streams::new(1, "test"), watch)
+        analyze(&layer.points()[..], &MftmaOptions::default(), &Streams::new(1, "test"), watch)
     };
     run(&Watch::new(&note, &|| false)).unwrap();
     assert_eq!(*largest.lock().unwrap(), 1.0);

@@ -8,7 +8,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::arithmetic::dot;
-use super::gram::Points;
+use super::gram::{PointSource, PointsError};
 use super::watch::Watch;
 use crate::rng::{Stream, Streams};
 
@@ -21,27 +21,31 @@ const TILE: usize = 64;
 /// new points, row-major. `None` when the watch says stop.
 ///
 /// Direction `d` is lane `d` of a stream: the same for all layers of as many features. The manifolds are those that
-/// [`super::gram::check_points`] lets pass.
+/// [`PointSource::check`] lets pass.
 pub fn project(
-    manifolds: &[Points<'_>],
+    manifolds: &(impl PointSource + ?Sized),
     dimensions: usize,
     streams: &Streams,
     watch: &Watch<'_>,
-) -> Option<Vec<Vec<f32>>> {
-    let features = manifolds[0].features;
-    let count: usize = manifolds.iter().map(Points::count).sum();
+) -> Result<Option<Vec<Vec<f32>>>, PointsError> {
+    let (features, counts) = (manifolds.features(), manifolds.counts());
+    let count: usize = counts.iter().sum();
     // A direction's lane, its products with all points, and its squared length.
     let mut directions: Vec<(Stream, Vec<f64>, f64)> = (0..dimensions)
         .map(|d| (streams.indexed("projection", d as u64), vec![0.0; count], 0.0))
         .collect();
+    let mut own = Vec::new();
     for start in (0..features).step_by(BLOCK_FEATURES) {
         if watch.is_cancelled() {
-            return None;
+            return Ok(None);
         }
         let width = BLOCK_FEATURES.min(features - start);
-        let rows = manifolds.iter().flat_map(|own| own.values.chunks_exact(features));
-        let block: Vec<f64> =
-            rows.flat_map(|row| &row[start..start + width]).map(|x| f64::from(*x)).collect();
+        let mut block = Vec::with_capacity(count * width);
+        for (manifold, count) in counts.iter().enumerate() {
+            own.resize(count * width, 0.0);
+            manifolds.read(manifold, start, &mut own)?;
+            block.extend(own.iter().map(|x| f64::from(*x)));
+        }
         let block = MatRef::from_row_major_slice(&block, count, width);
         directions.par_chunks_mut(TILE).for_each(|directions| {
             let mut normals = vec![0.0; directions.len() * width];
@@ -63,18 +67,19 @@ pub fn project(
         watch.report((start + width) as f64 / features as f64);
     }
     let mut first = 0;
-    let own = |points: &Points<'_>| {
-        let (from, to) = (first, first + points.count());
+    let own = |count: &usize| {
+        let (from, to) = (first, first + count);
         first = to;
         let row = |i: usize| directions.iter().map(move |(_, sums, s)| (sums[i] / s.sqrt()) as f32);
         (from..to).flat_map(row).collect()
     };
-    Some(manifolds.iter().map(own).collect())
+    Ok(Some(counts.iter().map(own).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifold::gram::Points;
 
     #[test]
     fn products_are_with_unit_directions() {
@@ -85,7 +90,8 @@ mod tests {
         let points =
             [&values[..features], &values[features..]].map(|values| Points { values, features });
         let streams = Streams::new(2, "test");
-        let projected = project(&points, dimensions, &streams, &Watch::none()).unwrap();
+        let projected =
+            project(&points[..], dimensions, &streams, &Watch::none()).unwrap().unwrap();
         assert_eq!(projected.iter().map(Vec::len).collect::<Vec<_>>(), [100, 200]);
         for direction in [0, 63, 99] {
             let mut normals = vec![0.0; features];
@@ -97,7 +103,7 @@ mod tests {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }
         let watch = Watch::new(&|_| {}, &|| true);
-        assert!(project(&points, dimensions, &streams, &watch).is_none());
+        assert!(project(&points[..], dimensions, &streams, &watch).unwrap().is_none());
     }
 
     #[test]
@@ -106,7 +112,8 @@ mod tests {
         let values = vec![1.0f32; 2 * features];
         let points =
             [&values[..features], &values[features..]].map(|values| Points { values, features });
-        let projected = project(&points, 400, &Streams::new(3, "test"), &Watch::none()).unwrap();
+        let projected =
+            project(&points[..], 400, &Streams::new(3, "test"), &Watch::none()).unwrap().unwrap();
         let square: f64 = projected[0].iter().map(|x| f64::from(*x).powi(2)).sum();
         // Each of 400 squares has mean 1 and variance 2.
         assert!((square - 400.0).abs() < 5.0 * (2.0 * 400.0f64).sqrt(), "{square}");

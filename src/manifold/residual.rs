@@ -128,7 +128,7 @@ mod tests {
             .collect();
         let points: Vec<Points<'_>> =
             rows.iter().map(|values| Points { values, features: FEATURES }).collect();
-        let gram = gram::layer_gram(&points, Pairs::Within, &Watch::none()).unwrap();
+        let gram = gram::layer_gram(&points[..], Pairs::Within, &Watch::none()).unwrap().unwrap();
         let correction = CenterCorrection::LowRank(LowRank { rank, ..LowRank::default() });
         let centers = gram.centers.as_ref();
         let found =
@@ -184,7 +184,7 @@ mod tests {
     fn last_cloud(rows: &[Vec<f32>]) -> Result<f64, ManifoldError> {
         let points: Vec<Points<'_>> =
             rows.iter().map(|values| Points { values, features: FEATURES }).collect();
-        let gram = gram::layer_gram(&points, Pairs::Within, &Watch::none()).unwrap();
+        let gram = gram::layer_gram(&points[..], Pairs::Within, &Watch::none()).unwrap().unwrap();
         let streams = Streams::new(1, "test");
         let centers = centers::correlated_directions(
             gram.centers.as_ref(),

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::geometry::{Measured, MeasuredLayer};
-use super::shared::layers;
-use crate::artifacts::activations::Activations;
+use super::shared::layers::{self, OpenManifolds};
+use crate::artifacts::activations_reader::ActivationsReader;
 use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::failure::Failure;
@@ -16,7 +16,7 @@ use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, vio
 use crate::manifold::anchors::DimensionBasis;
 use crate::manifold::centers::{CenterCorrection, LowRank, RankChoice, Selection, Starts};
 use crate::manifold::dimensions::Pooled;
-use crate::manifold::gram::{Points, check_points};
+use crate::manifold::gram::{PointSource, Points, PointsError};
 use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
 use crate::manifold::projection::project;
 use crate::manifold::watch::Watch;
@@ -38,7 +38,7 @@ use crate::nn::encoder::is_default;
 #[serde(deny_unknown_fields)]
 pub struct ManifoldCapacity {
     /// What the layers answered; labels tell the manifolds apart.
-    activations: Input<Activations>,
+    activations: Input<ActivationsReader>,
     /// The layers to measure, by name; all of them where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<String>>,
@@ -255,7 +255,8 @@ impl Stage for ManifoldCapacity {
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let mut activations = cx.load(&self.activations)?;
-        layers::choose(&mut activations, self.layers.as_deref())?;
+        let wanted = self.layers.as_deref();
+        layers::retain(&mut activations.layers, &activations.labels, wanted)?;
         let count = activations.layers.len() as f64;
         let mut measured = cx.resume().unwrap_or_else(|| Measured(Vec::new()));
         for (done, layer) in activations.layers.iter().enumerate().skip(measured.0.len()) {
@@ -263,11 +264,15 @@ impl Stage for ManifoldCapacity {
             let (sink, cancel) = (cx.sink(), cx.cancel());
             let progress = |part: f64| sink((done as f64 + part) / count, layer.name.clone());
             let cancelled = || cancel.load(Ordering::Relaxed);
-            let groups = layers::groups(layer, &activations.labels);
-            let watch = Watch::new(&progress, &cancelled);
-            let geometry = self.measure(&groups, layer.features, &watch);
-            if matches!(geometry, Err(MftmaError::Cancelled)) {
-                cx.pause_point(|| Ok(&measured))?;
+            let manifolds = OpenManifolds::new(&activations, layer);
+            let geometry = self.measure(&manifolds, &Watch::new(&progress, &cancelled));
+            match geometry {
+                Err(MftmaError::Cancelled) => cx.pause_point(|| Ok(&measured))?,
+                Err(MftmaError::Points(PointsError::Unreadable(kind))) => {
+                    let file = activations.path().display();
+                    anyhow::bail!("cannot read layer `{}` in `{file}`: {kind}", layer.name);
+                }
+                _ => (),
             }
             measured.0.push(MeasuredLayer::of(&geometry));
         }
@@ -345,24 +350,25 @@ impl LowRankCorrection {
 }
 
 impl ManifoldCapacity {
-    /// Measures the manifolds of a layer, each with its points' features row by row.
+    /// Measures the manifolds of a layer.
     fn measure(
         &self,
-        groups: &[Vec<f32>],
-        features: usize,
+        manifolds: &OpenManifolds<'_>,
         watch: &Watch<'_>,
     ) -> Result<LayerGeometry, MftmaError> {
         let streams = self.seed.streams(Self::KIND);
-        let own = points(groups, features);
         match self.projection {
-            Some(Projection { dimensions }) if dimensions < features => {
-                check_points(&own)?;
-                let projected = project(&own, dimensions, &streams, &watch.part(0.0, 0.5));
+            Some(Projection { dimensions }) if dimensions < manifolds.features() => {
+                manifolds.check()?;
+                let projected = project(manifolds, dimensions, &streams, &watch.part(0.0, 0.5))?;
                 let projected = projected.ok_or(MftmaError::Cancelled)?;
-                let fewer = points(&projected, dimensions);
-                analyze(&fewer, &self.options(), &streams, &watch.part(0.5, 1.0))
+                let fewer: Vec<Points<'_>> = projected
+                    .iter()
+                    .map(|values| Points { values, features: dimensions })
+                    .collect();
+                analyze(&fewer[..], &self.options(), &streams, &watch.part(0.5, 1.0))
             }
-            _ => analyze(&own, &self.options(), &streams, watch),
+            _ => analyze(manifolds, &self.options(), &streams, watch),
         }
     }
 
@@ -389,9 +395,4 @@ impl ManifoldCapacity {
             },
         }
     }
-}
-
-/// The points of manifolds, each with its features row by row.
-fn points(groups: &[Vec<f32>], features: usize) -> Vec<Points<'_>> {
-    groups.iter().map(|values| Points { values, features }).collect()
 }

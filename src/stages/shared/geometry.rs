@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::STATE;
-use crate::artifacts::activations::Layer;
+use crate::artifacts::activations::Named;
 use crate::artifacts::table::Table;
 use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::engine::checkpoint::Checkpoint;
@@ -141,23 +141,25 @@ impl Measured {
     }
 
     /// One row a layer; with the number of draws where that was chosen.
-    pub fn by_layer(&self, layers: &[Layer], chosen_draws: bool) -> Table {
+    pub fn by_layer(&self, layers: &[impl Named], chosen_draws: bool) -> Table {
         let column = |i: usize| self.0.iter().map(move |layer| layer.numbers[i]);
         let add = |table: Table, i: usize| table.floats(LAYER[i], column(i));
-        let table = Table::new().texts("layer", layers.iter().map(|layer| layer.name.clone()));
+        let table = Table::new().texts("layer", layers.iter().map(|layer| layer.name().to_owned()));
         let table = (0..12).fold(table, add);
-        let table = table.counts("features", layers.iter().map(|layer| layer.features));
+        let table = table.counts("features", layers.iter().map(Named::features));
         let table = (12..LAYER.len() - usize::from(!chosen_draws)).fold(table, add);
         table.maybe_texts("failed", self.0.iter().map(|layer| layer.failed.clone()))
     }
 
     /// One row a manifold of each layer, in the order of their labels.
-    pub fn by_manifold(&self, layers: &[Layer]) -> Table {
+    pub fn by_manifold(&self, layers: &[impl Named]) -> Table {
         let rows = || {
             let layers = self.0.iter().zip(layers);
             layers.flat_map(|(measured, layer)| {
                 let rows = measured.manifolds.iter().enumerate();
-                rows.map(move |(i, (numbers, failed))| (layer.name.clone(), i, numbers, failed))
+                rows.map(move |(i, (numbers, failed))| {
+                    (layer.name().to_owned(), i, numbers, failed)
+                })
             })
         };
         let table = Table::new()
@@ -171,13 +173,13 @@ impl Measured {
     }
 
     /// One row for each number of directions that was tried on a layer, none included.
-    pub fn by_directions(&self, layers: &[Layer]) -> Table {
+    pub fn by_directions(&self, layers: &[impl Named]) -> Table {
         let rows = || {
             let layers = self.0.iter().zip(layers);
             layers.flat_map(|(measured, layer)| {
                 let removed = measured.numbers[8];
                 let rows = measured.directions.iter();
-                rows.map(move |(k, numbers)| (&layer.name, *k, numbers, *k as f64 == removed))
+                rows.map(move |(k, numbers)| (layer.name(), *k, numbers, *k as f64 == removed))
             })
         };
         let table = Table::new()
