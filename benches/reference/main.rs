@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
 mod critical;
+mod critical_published;
 mod glue;
 mod layers;
 mod manifold;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn compare(folder: &Path) -> anyhow::Result<table::Comparisons> {
     let mut table = table::Comparisons::default();
     critical::compare(&folder.join("critical"), &mut table)?;
+    critical_published::compare(&folder.join("critical"), &mut table)?;
     manifold::compare(&folder.join("manifold/golden"), &mut table)?;
     glue::compare(&folder.join("manifold/golden"), &mut table)?;
     layers::compare(&folder.join("manifold"), &mut table)?;

@@ -12,6 +12,7 @@ pub mod network;
 mod network_point;
 #[cfg(test)]
 mod network_reference;
+mod network_tangent;
 pub mod products;
 
 pub mod descent;

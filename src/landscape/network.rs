@@ -142,6 +142,12 @@ impl Network {
         &self.architecture
     }
 
+    /// Returns the number of samples that the loss goes over, fewer than were given where few with the same second
+    /// moments take their place.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
     /// Draws parameters from the standard normal distribution, divided by the square root of their number.
     ///
     /// This is how autocrit, the program of Frye et al. 2021, starts a network. The runs of Frye et al. 2019 on the

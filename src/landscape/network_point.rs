@@ -1,14 +1,9 @@
-//! A network's loss at one point: the forward and backward sweeps, and their derivative along a direction.
-//!
-//! Hessian products are Pearlmutter's R operator (Neural Computation 6, 1994): R{.} is the derivative along v, so
-//! R{gradient} = Hv is the derivative of both sweeps. Activations, slopes and backpropagated errors of the point
-//! are kept, so that a product costs about two gradients and no exponential.
-
-use std::mem;
+//! A network's loss at one point, by a forward and a backward sweep that leave what products with its Hessian need.
 
 use crate::landscape::{
     activation::Activation,
-    network::{Block, BlockTargets, Cost, Layer, Network},
+    network::{Block, BlockTargets, Layer, Network},
+    network_tangent::Matrix,
     objective::Point,
     products::{self, Weights},
     vector,
@@ -16,32 +11,32 @@ use crate::landscape::{
 
 /// A network's loss evaluated at one point.
 pub(super) struct NetworkPoint<'a> {
-    network: &'a Network,
-    theta: Vec<f64>,
+    pub(super) network: &'a Network,
+    pub(super) theta: Vec<f64>,
     /// One a block of samples.
-    states: Vec<State>,
+    pub(super) states: Vec<State>,
     loss: f64,
     gradient: Vec<f64>,
 }
 
 /// What a block of samples keeps of the two sweeps.
-struct State {
+pub(super) struct State {
     /// One a hidden layer.
-    hidden: Vec<Hidden>,
+    pub(super) hidden: Vec<Hidden>,
     /// The derivative of the loss by the outputs.
-    output_error: Vec<f64>,
+    pub(super) output_error: Vec<f64>,
     /// The softmax of the outputs; empty under the mean squared error.
-    probabilities: Vec<f64>,
+    pub(super) probabilities: Vec<f64>,
 }
 
-struct Hidden {
-    value: Vec<f64>,
+pub(super) struct Hidden {
+    pub(super) value: Vec<f64>,
     /// phi' of the units' inputs; empty if the layer is linear.
-    slope: Vec<f64>,
+    pub(super) slope: Vec<f64>,
     /// phi'' of the units' inputs times the derivative of the loss by the values; empty if the layer is linear.
-    curvature: Vec<f64>,
+    pub(super) curvature: Vec<f64>,
     /// The derivative of the loss by the units' inputs.
-    error: Vec<f64>,
+    pub(super) error: Vec<f64>,
 }
 
 impl<'a> NetworkPoint<'a> {
@@ -171,162 +166,29 @@ impl Point for NetworkPoint<'_> {
     }
 
     fn hessian_vector(&self, v: &[f64], out: &mut [f64]) {
-        let l2 = 2.0 * self.network.architecture.l2 / self.theta.len() as f64;
-        for (out, v) in out.iter_mut().zip(v) {
-            *out = l2 * v;
-        }
-        let mut tangents = Tangents::new(self.network);
-        for (block, state) in self.network.blocks.iter().zip(&self.states) {
-            self.tangent_forward(block, state, v, &mut tangents);
-            self.tangent_backward(block, state, v, &mut tangents, out);
-        }
-    }
-}
-
-/// Derivatives along v, one buffer a layer; their first `block.length` x units entries are used.
-struct Tangents {
-    /// R{inputs of a layer's units}.
-    inputs: Vec<Vec<f64>>,
-    /// R{values of a hidden layer}; empty if it is linear, where the inputs are the values.
-    values: Vec<Vec<f64>>,
-    /// R{error} of the layer at hand.
-    error: Vec<f64>,
-    /// R{error} of the layer below.
-    below: Vec<f64>,
-}
-
-impl Tangents {
-    fn new(network: &Network) -> Self {
-        let length = network.blocks.first().map_or(0, |block| block.length);
-        let linear = network.architecture.activation == Activation::Linear;
-        let buffer = |units: usize| vec![0.0; units * length];
-        let widest = network.layers.iter().map(|layer| layer.outputs).max().unwrap_or(0);
-        Self {
-            inputs: network.layers.iter().map(|layer| buffer(layer.outputs)).collect(),
-            values: network
-                .layers
-                .iter()
-                .map(|layer| buffer(if linear { 0 } else { layer.outputs }))
-                .collect(),
-            error: buffer(widest),
-            below: buffer(widest),
-        }
+        self.product(v, out, Matrix::Hessian);
     }
 
-    fn values(&self, layer: usize, length: usize) -> &[f64] {
-        let values = match &self.values[layer] {
-            values if values.is_empty() => &self.inputs[layer],
-            values => values,
-        };
-        &values[..length]
-    }
-}
-
-impl NetworkPoint<'_> {
-    fn tangent_forward(&self, block: &Block, state: &State, v: &[f64], tangents: &mut Tangents) {
-        let length = block.length;
-        for (i, layer) in self.network.layers.iter().enumerate() {
-            let (done, rest) = tangents.inputs.split_at_mut(i);
-            let inputs = &mut rest[0][..layer.outputs * length];
-            inputs.fill(0.0);
-            let below = i.checked_sub(1).map_or(&block.inputs, |i| &state.hidden[i].value);
-            add_affine(layer, v, below, inputs, length);
-            if let Some(linear) = done.last() {
-                let values = &tangents.values[i - 1];
-                let values = if values.is_empty() { linear } else { values };
-                let values = &values[..layer.inputs * length];
-                products::add_product(layer.view(&self.theta), values, inputs, length);
-            }
-            if let Some(hidden) = state.hidden.get(i) {
-                for ((value, input), slope) in
-                    tangents.values[i].iter_mut().zip(inputs).zip(&hidden.slope)
-                {
-                    *value = *input * slope;
-                }
-            }
-        }
-    }
-
-    fn tangent_backward(
-        &self,
-        block: &Block,
-        state: &State,
-        v: &[f64],
-        tangents: &mut Tangents,
-        out: &mut [f64],
-    ) {
-        let length = block.length;
-        self.tangent_output_error(block, state, tangents);
-        for (i, layer) in self.network.layers.iter().enumerate().rev() {
-            let tangent = &tangents.error[..layer.outputs * length];
-            let Some(below) = i.checked_sub(1) else {
-                add_gradient(layer, tangent, &block.inputs, out, length);
-                break;
-            };
-            let hidden = &state.hidden[below];
-            let error = state.hidden.get(i).map_or(&state.output_error, |hidden| &hidden.error);
-            add_gradient(layer, tangent, &hidden.value, out, length);
-            let values = tangents.values(below, layer.inputs * length);
-            products::add_outer(error, values, &mut out[layer.weights.clone()], length);
-            let result = &mut tangents.below[..layer.inputs * length];
-            result.fill(0.0);
-            let transposed = layer.view(&self.theta).transposed();
-            products::add_product(transposed, tangent, result, length);
-            products::add_product(layer.view(v).transposed(), error, result, length);
-            for (((result, slope), curvature), input) in result
-                .iter_mut()
-                .zip(&hidden.slope)
-                .zip(&hidden.curvature)
-                .zip(&tangents.inputs[below])
-            {
-                *result = *result * slope + curvature * input;
-            }
-            mem::swap(&mut tangents.error, &mut tangents.below);
-        }
-    }
-
-    /// Writes R{derivative of the loss by the outputs}.
-    fn tangent_output_error(&self, block: &Block, state: &State, tangents: &mut Tangents) {
-        let (layer, hidden) = self.network.output_and_hidden();
-        let size = layer.outputs * block.length;
-        let inputs = &tangents.inputs[hidden.len()][..size];
-        let error = &mut tangents.error[..size];
-        let total = self.network.samples as f64;
-        if self.network.architecture.cost == Cost::MeanSquaredError {
-            let scale = 2.0 / (total * layer.outputs as f64);
-            for (error, input) in error.chunks_mut(block.length).zip(inputs.chunks(block.length)) {
-                error[block.samples..].fill(0.0);
-                for (error, input) in error[..block.samples].iter_mut().zip(input) {
-                    *error = scale * input;
-                }
-            }
-            return;
-        }
-        let mut means = vec![0.0; block.length];
-        let rows = || state.probabilities.chunks(block.length).zip(inputs.chunks(block.length));
-        for (probabilities, inputs) in rows() {
-            for ((mean, probability), input) in means.iter_mut().zip(probabilities).zip(inputs) {
-                *mean += probability * input;
-            }
-        }
-        for (error, (probabilities, inputs)) in error.chunks_mut(block.length).zip(rows()) {
-            for (((error, probability), input), mean) in
-                error.iter_mut().zip(probabilities).zip(inputs).zip(&means)
-            {
-                *error = probability * (input - mean) / total;
-            }
-        }
+    fn gauss_newton_vector(&self, v: &[f64], out: &mut [f64]) -> Option<()> {
+        self.product(v, out, Matrix::GaussNewton);
+        Some(())
     }
 }
 
 impl Layer {
-    fn view<'a>(&self, parameters: &'a [f64]) -> Weights<'a> {
+    pub(super) fn view<'a>(&self, parameters: &'a [f64]) -> Weights<'a> {
         Weights::new(&parameters[self.weights.clone()], self.outputs, self.inputs)
     }
 }
 
 /// Adds a layer's weights times the features below and its biases to `out`.
-fn add_affine(layer: &Layer, parameters: &[f64], below: &[f64], out: &mut [f64], length: usize) {
+pub(super) fn add_affine(
+    layer: &Layer,
+    parameters: &[f64],
+    below: &[f64],
+    out: &mut [f64],
+    length: usize,
+) {
     for (out, bias) in out.chunks_mut(length).zip(&parameters[layer.bias.clone()]) {
         for out in out.iter_mut() {
             *out += bias;
@@ -336,7 +198,13 @@ fn add_affine(layer: &Layer, parameters: &[f64], below: &[f64], out: &mut [f64],
 }
 
 /// Adds a layer's share of the gradient, given the error above and the features below.
-fn add_gradient(layer: &Layer, error: &[f64], below: &[f64], gradient: &mut [f64], length: usize) {
+pub(super) fn add_gradient(
+    layer: &Layer,
+    error: &[f64],
+    below: &[f64],
+    gradient: &mut [f64],
+    length: usize,
+) {
     products::add_outer(error, below, &mut gradient[layer.weights.clone()], length);
     for (gradient, error) in gradient[layer.bias.clone()].iter_mut().zip(error.chunks(length)) {
         *gradient += vector::sum(error);

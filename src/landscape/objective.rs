@@ -1,5 +1,7 @@
 //! What a search needs of a loss: its value, gradient and Hessian products at a point.
 
+use rayon::prelude::*;
+
 use crate::landscape::vector;
 
 /// A twice differentiable function of `dim()` parameters.
@@ -23,6 +25,23 @@ pub trait Point: Sync {
 
     /// Writes the Hessian at this point times `v` into `out`; both have one entry a parameter.
     fn hessian_vector(&self, v: &[f64], out: &mut [f64]);
+
+    /// Writes the Gauss-Newton matrix at this point times `v` into `out`; both have one entry a parameter.
+    ///
+    /// It is J'CJ for a cost of outputs with the derivatives J, and C the cost's second derivatives by the outputs: the
+    /// part of the Hessian that curves with the cost alone, and positive semidefinite. `None` where the loss is no cost
+    /// of a model's outputs, and `out` is left as it was.
+    fn gauss_newton_vector(&self, v: &[f64], out: &mut [f64]) -> Option<()> {
+        let _ = (v, out);
+        None
+    }
+
+    /// Writes the Hessian times each of several directions, `dim` entries after another, into `out`.
+    fn hessian_vectors(&self, directions: &[f64], out: &mut [f64]) {
+        let dim = self.gradient().len().max(1);
+        let pairs = out.par_chunks_mut(dim).zip(directions.par_chunks(dim));
+        pairs.for_each(|(out, v)| self.hessian_vector(v, out));
+    }
 
     /// Returns the squared Euclidean norm of the gradient.
     fn squared_gradient_norm(&self) -> f64 {
