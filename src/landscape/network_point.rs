@@ -5,7 +5,7 @@ use crate::landscape::{
     network::{Block, BlockTargets, Layer, Network},
     network_tangent::Matrix,
     objective::Point,
-    products::{self, Weights},
+    products::{self, Start, Weights},
     vector,
 };
 
@@ -67,7 +67,7 @@ impl<'a> NetworkPoint<'a> {
         let inputs_of = |layer: &Layer, hidden: &[Hidden]| {
             let mut inputs = vec![0.0; layer.outputs * block.length];
             let below = hidden.last().map_or(&block.inputs, |hidden| &hidden.value);
-            add_affine(layer, &self.theta, below, &mut inputs, block.length);
+            affine(layer, &self.theta, below, &mut inputs, block.length);
             inputs
         };
         for layer in lower {
@@ -128,7 +128,7 @@ impl<'a> NetworkPoint<'a> {
             add_gradient(layer, error, below, &mut self.gradient, block.length);
             if let Some(hidden) = lower.last_mut() {
                 let weights = layer.view(&self.theta).transposed();
-                products::add_product(weights, error, &mut hidden.error, block.length);
+                products::product(weights, error, Start::Zero, &mut hidden.error, block.length);
                 for ((error, slope), curvature) in
                     hidden.error.iter_mut().zip(&hidden.slope).zip(&mut hidden.curvature)
                 {
@@ -181,20 +181,16 @@ impl Layer {
     }
 }
 
-/// Adds a layer's weights times the features below and its biases to `out`.
-pub(super) fn add_affine(
+/// Writes a layer's weights times the features below, and its biases, into `out`.
+pub(super) fn affine(
     layer: &Layer,
     parameters: &[f64],
     below: &[f64],
     out: &mut [f64],
     length: usize,
 ) {
-    for (out, bias) in out.chunks_mut(length).zip(&parameters[layer.bias.clone()]) {
-        for out in out.iter_mut() {
-            *out += bias;
-        }
-    }
-    products::add_product(layer.view(parameters), below, out, length);
+    let biases = Start::Biases(&parameters[layer.bias.clone()]);
+    products::product(layer.view(parameters), below, biases, out, length);
 }
 
 /// Adds a layer's share of the gradient, given the error above and the features below.

@@ -11,8 +11,8 @@ use std::{cell::RefCell, mem};
 use crate::landscape::{
     activation::Activation,
     network::{Block, Cost, Network},
-    network_point::{NetworkPoint, State, add_affine, add_gradient},
-    products,
+    network_point::{NetworkPoint, State, add_gradient, affine},
+    products::{self, Start},
 };
 
 /// Which matrix multiplies a direction.
@@ -96,21 +96,17 @@ impl NetworkPoint<'_> {
         for (i, layer) in self.network.layers.iter().enumerate() {
             let (done, rest) = tangents.inputs.split_at_mut(i);
             let inputs = &mut rest[0][..layer.outputs * length];
-            inputs.fill(0.0);
             let below = i.checked_sub(1).map_or(&block.inputs, |i| &state.hidden[i].value);
-            add_affine(layer, v, below, inputs, length);
+            affine(layer, v, below, inputs, length);
             if let Some(linear) = done.last() {
                 let values = &tangents.values[i - 1];
                 let values = if values.is_empty() { linear } else { values };
                 let values = &values[..layer.inputs * length];
-                products::add_product(layer.view(&self.theta), values, inputs, length);
+                let theta = layer.view(&self.theta);
+                products::product(theta, values, Start::Kept, inputs, length);
             }
             if let Some(hidden) = state.hidden.get(i) {
-                for ((value, input), slope) in
-                    tangents.values[i].iter_mut().zip(inputs).zip(&hidden.slope)
-                {
-                    *value = *input * slope;
-                }
+                products::multiply(inputs, &hidden.slope, &mut tangents.values[i]);
             }
         }
     }
@@ -137,18 +133,11 @@ impl NetworkPoint<'_> {
             let values = tangents.values(below, layer.inputs * length);
             products::add_outer(error, values, &mut out[layer.weights.clone()], length);
             let result = &mut tangents.below[..layer.inputs * length];
-            result.fill(0.0);
-            let transposed = layer.view(&self.theta).transposed();
-            products::add_product(transposed, tangent, result, length);
-            products::add_product(layer.view(v).transposed(), error, result, length);
-            for (((result, slope), curvature), input) in result
-                .iter_mut()
-                .zip(&hidden.slope)
-                .zip(&hidden.curvature)
-                .zip(&tangents.inputs[below])
-            {
-                *result = *result * slope + curvature * input;
-            }
+            let (theta, along) = (layer.view(&self.theta), layer.view(v));
+            products::product(theta.transposed(), tangent, Start::Zero, result, length);
+            products::product(along.transposed(), error, Start::Kept, result, length);
+            let (slope, curvature) = (&hidden.slope, &hidden.curvature);
+            products::scale_and_add(slope, curvature, &tangents.inputs[below], result);
             mem::swap(&mut tangents.error, &mut tangents.below);
         }
     }
@@ -171,9 +160,8 @@ impl NetworkPoint<'_> {
             let hidden = &state.hidden[below];
             add_gradient(layer, error, &hidden.value, out, length);
             let result = &mut tangents.below[..layer.inputs * length];
-            result.fill(0.0);
             let transposed = layer.view(&self.theta).transposed();
-            products::add_product(transposed, error, result, length);
+            products::product(transposed, error, Start::Zero, result, length);
             for (result, slope) in result.iter_mut().zip(&hidden.slope) {
                 *result *= slope;
             }
@@ -191,10 +179,9 @@ impl NetworkPoint<'_> {
         if self.network.architecture.cost == Cost::MeanSquaredError {
             let scale = 2.0 / (total * layer.outputs as f64);
             for (error, input) in error.chunks_mut(block.length).zip(inputs.chunks(block.length)) {
-                error[block.samples..].fill(0.0);
-                for (error, input) in error[..block.samples].iter_mut().zip(input) {
-                    *error = scale * input;
-                }
+                let (error, padding) = error.split_at_mut(block.samples);
+                products::scale(scale, &input[..error.len()], error);
+                padding.fill(0.0);
             }
             return;
         }

@@ -54,16 +54,28 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Adds `weights` times `features` to `out`, which has one feature a row of the matrix.
-pub fn add_product(weights: Weights, features: &[f64], out: &mut [f64], samples: usize) {
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Nothing: what was there is overwritten.
+    Zero,
+    /// A number for each row of the matrix; zero where there are none.
+    Biases(&'a [f64]),
+    /// What is there.
+    Kept,
+}
+
+/// Writes `weights` times `features`, added to `start`, into `out`, which has one feature a row of the matrix.
+pub fn product(weights: Weights, features: &[f64], start: Start, out: &mut [f64], samples: usize) {
     debug_assert_eq!(features.len(), weights.columns * samples, "one feature a column");
     debug_assert_eq!(out.len(), weights.rows * samples, "one result a row");
-    Arch::new().dispatch(Product { weights, features, out, samples });
+    Arch::new().dispatch(Product { weights, features, start, out, samples });
 }
 
 struct Product<'a> {
     weights: Weights<'a>,
     features: &'a [f64],
+    start: Start<'a>,
     out: &'a mut [f64],
     samples: usize,
 }
@@ -73,45 +85,80 @@ impl NullaryFnOnce for Product<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { weights, features, out, samples } = self;
+        let Self { weights, features, start, out, samples } = self;
         let mut row = 0;
         while row < weights.rows {
-            let (values, out) = (weights.starting_at(row), &mut out[row * samples..]);
             match weights.rows - row {
-                1 => product_rows::<1>(weights, values, features, out, samples, &mut row),
-                2 | 3 => product_rows::<2>(weights, values, features, out, samples, &mut row),
-                _ => product_rows::<4>(weights, values, features, out, samples, &mut row),
+                1 => product_rows::<1>(weights, features, start, out, samples, &mut row),
+                2 | 3 => product_rows::<2>(weights, features, start, out, samples, &mut row),
+                _ => product_rows::<4>(weights, features, start, out, samples, &mut row),
             }
         }
     }
 }
 
-/// Computes `R` rows of a product, whose weights begin at `values`.
+/// Columns whose weights are laid side by side at a time.
+const PANEL: usize = 64;
+
+/// Computes `R` rows of a product, from `row` on.
 #[inline(always)]
 fn product_rows<const R: usize>(
     weights: Weights,
-    values: &[f64],
     features: &[f64],
+    start: Start,
     out: &mut [f64],
     samples: usize,
     row: &mut usize,
 ) {
-    for start in (0..samples).step_by(LANES) {
-        let mut sums: [[f64; LANES]; R] = array::from_fn(|r| lanes(out, r * samples + start));
-        for column in 0..weights.columns {
-            let feature: [f64; LANES] = lanes(features, column * samples + start);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let weight = values[r * weights.row_stride + column * weights.column_stride];
-                for (sum, feature) in sums.iter_mut().zip(feature) {
-                    *sum += weight * feature;
-                }
-            }
+    let out = &mut out[*row * samples..][..R * samples];
+    let values = weights.starting_at(*row);
+    let mut panel = [[0.0; R]; PANEL];
+    let mut first = match start {
+        Start::Zero => Some([0.0; R]),
+        Start::Biases(biases) => Some(array::from_fn(|r| biases.get(*row + r).map_or(0.0, |b| *b))),
+        Start::Kept => None,
+    };
+    for column in (0..weights.columns).step_by(PANEL) {
+        let width = PANEL.min(weights.columns - column);
+        let panel = &mut panel[..width];
+        for (c, panel) in panel.iter_mut().enumerate() {
+            let values = &values[(column + c) * weights.column_stride..];
+            *panel = array::from_fn(|r| values[r * weights.row_stride]);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            out[r * samples + start..][..LANES].copy_from_slice(sums);
+        let features = &features[column * samples..][..width * samples];
+        for start in (0..samples).step_by(LANES) {
+            product_tile(panel, features, first, out, samples, start);
         }
+        first = None;
     }
     *row += R;
+}
+
+/// Adds the products of some columns to `R` rows of [`LANES`] samples.
+#[inline(always)]
+fn product_tile<const R: usize>(
+    panel: &[[f64; R]],
+    features: &[f64],
+    first: Option<[f64; R]>,
+    out: &mut [f64],
+    samples: usize,
+    start: usize,
+) {
+    let mut sums: [[f64; LANES]; R] = match first {
+        Some(first) => first.map(|first| [first; LANES]),
+        None => array::from_fn(|r| lanes(out, r * samples + start)),
+    };
+    for (weights, features) in panel.iter().zip(features.chunks_exact(samples)) {
+        let features: [f64; LANES] = lanes(features, start);
+        for r in 0..R {
+            for l in 0..LANES {
+                sums[r][l] += weights[r] * features[l];
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(samples)) {
+        out[start..start + LANES].copy_from_slice(sums);
+    }
 }
 
 #[inline(always)]
@@ -119,6 +166,33 @@ fn lanes<const N: usize>(values: &[f64], start: usize) -> [f64; N] {
     let mut lanes = [0.0; N];
     lanes.copy_from_slice(&values[start..start + N]);
     lanes
+}
+
+/// Writes `left` times `right`, entry by entry, into `out`.
+pub fn multiply(left: &[f64], right: &[f64], out: &mut [f64]) {
+    Arch::new().dispatch(|| {
+        for ((out, left), right) in out.iter_mut().zip(left).zip(right) {
+            *out = left * right;
+        }
+    });
+}
+
+/// Writes `factor` times `values` into `out`.
+pub fn scale(factor: f64, values: &[f64], out: &mut [f64]) {
+    Arch::new().dispatch(|| {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = factor * value;
+        }
+    });
+}
+
+/// Multiplies `out` by `factor` and adds `left` times `right`, entry by entry.
+pub fn scale_and_add(factor: &[f64], left: &[f64], right: &[f64], out: &mut [f64]) {
+    Arch::new().dispatch(|| {
+        for (((out, factor), left), right) in out.iter_mut().zip(factor).zip(left).zip(right) {
+            *out = *out * factor + left * right;
+        }
+    });
 }
 
 /// Adds the sum over samples of `left` times `right` to the row-major matrix `out` (features of left x of right).
@@ -151,13 +225,13 @@ impl NullaryFnOnce for Outer<'_> {
             let left = &left[row * samples..];
             let mut column = 0;
             while column < columns {
-                let width = if columns - column >= 4 { 4 } else { 1 };
+                let width = if columns - column >= 2 { 2 } else { 1 };
                 let right = &right[column * samples..];
                 let out = &mut out[row * columns + column..];
                 match (height, width) {
-                    (4, 4) => outer_tile::<4, 4>(left, right, out, columns, samples),
+                    (4, 2) => outer_tile::<4, 2>(left, right, out, columns, samples),
                     (4, _) => outer_tile::<4, 1>(left, right, out, columns, samples),
-                    (_, 4) => outer_tile::<1, 4>(left, right, out, columns, samples),
+                    (_, 2) => outer_tile::<1, 2>(left, right, out, columns, samples),
                     _ => outer_tile::<1, 1>(left, right, out, columns, samples),
                 }
                 column += width;
@@ -176,10 +250,12 @@ fn outer_tile<const R: usize, const C: usize>(
     stride: usize,
     samples: usize,
 ) {
-    let left: [&[[f64; SUM_LANES]]; R] = array::from_fn(|r| chunks(left, r, samples));
-    let right: [&[[f64; SUM_LANES]]; C] = array::from_fn(|c| chunks(right, c, samples));
+    let count = samples / SUM_LANES;
+    // Slices of a length that the compiler sees to be the loop's, so that no index is checked.
+    let left: [_; R] = array::from_fn(|r| &chunks(left, r, samples)[..count]);
+    let right: [_; C] = array::from_fn(|c| &chunks(right, c, samples)[..count]);
     let mut sums = [[[0.0; SUM_LANES]; C]; R];
-    for s in 0..samples / SUM_LANES {
+    for s in 0..count {
         for r in 0..R {
             let left = left[r][s];
             for c in 0..C {
@@ -220,8 +296,8 @@ mod tests {
                 let view = Weights::new(&weights, rows, columns);
                 let (mut forward, mut backward, mut outer) =
                     (deltas.clone(), features.clone(), weights.clone());
-                add_product(view, &features, &mut forward, samples);
-                add_product(view.transposed(), &deltas, &mut backward, samples);
+                product(view, &features, Start::Kept, &mut forward, samples);
+                product(view.transposed(), &deltas, Start::Kept, &mut backward, samples);
                 add_outer(&deltas, &features, &mut outer, samples);
                 for r in 0..rows {
                     for c in 0..columns {

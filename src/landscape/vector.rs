@@ -1,4 +1,6 @@
-//! Sums over slices in an order that depends on their length alone.
+//! Sums over slices in an order that depends on their length alone, in registers as wide as the processor has.
+
+use faer::traits::pulp::Arch;
 
 /// Partial sums that run side by side, so that the compiler may use vector registers.
 const LANES: usize = 8;
@@ -6,27 +8,31 @@ const LANES: usize = 8;
 /// Returns the inner product of two slices of equal length.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     debug_assert_eq!(a.len(), b.len(), "an inner product is of vectors of equal length");
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
+    Arch::new().dispatch(|| {
+        let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for (a, b) in a_chunks.iter().zip(b_chunks) {
+            for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                *lane += a * b;
+            }
         }
-    }
-    a_rest.iter().zip(b_rest).fold(fold(lanes), |sum, (a, b)| sum + a * b)
+        a_rest.iter().zip(b_rest).fold(fold(lanes), |sum, (a, b)| sum + a * b)
+    })
 }
 
 /// Returns the sum of a slice.
 pub fn sum(values: &[f64]) -> f64 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
+    Arch::new().dispatch(|| {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += value;
+            }
         }
-    }
-    rest.iter().fold(fold(lanes), |sum, value| sum + value)
+        rest.iter().fold(fold(lanes), |sum, value| sum + value)
+    })
 }
 
 /// Returns the squared Euclidean norm.
@@ -41,9 +47,11 @@ pub fn norm(values: &[f64]) -> f64 {
 
 /// Adds `factor * x` to `y`.
 pub fn add_scaled(factor: f64, x: &[f64], y: &mut [f64]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
-    }
+    Arch::new().dispatch(|| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += factor * x;
+        }
+    });
 }
 
 /// Returns `x + factor * direction`.
