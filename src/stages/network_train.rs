@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::shared::STATE;
-use super::shared::problem::{Activation, Problem, Samples, Target, failure};
+use super::shared::problem::{Activation, NetworkProblem, Problem, Samples, Target, failure};
 use crate::artifacts::table::Table;
 use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::artifacts::tensors::Tensors;
@@ -199,8 +199,9 @@ impl Stage for NetworkTrain {
             .counts("step", path.steps.iter().copied())
             .floats("loss", path.losses.iter().copied());
         cx.save_as("history", &table)?;
+        let problem = Problem::Network(problem).carried();
         let (dimension, losses, thetas) = (path.dim, path.losses, path.thetas);
-        cx.save(&Trajectory { problem: problem.carried(), dimension, steps, losses, thetas })
+        cx.save(&Trajectory { problem, dimension, steps, losses, thetas })
     }
 }
 
@@ -250,7 +251,7 @@ impl NetworkTrain {
         Ok(())
     }
 
-    fn problem(&self, samples: &Samples) -> anyhow::Result<Problem> {
+    fn problem(&self, samples: &Samples) -> anyhow::Result<NetworkProblem> {
         let outputs = match self.target {
             Target::Inputs => samples.features,
             Target::Labels => samples.classes(),
@@ -259,7 +260,7 @@ impl NetworkTrain {
         let mut sizes = vec![samples.features];
         sizes.extend(&self.hidden);
         sizes.push(outputs);
-        Ok(Problem {
+        Ok(NetworkProblem {
             sizes,
             bias: self.bias,
             activation: self.activation,
