@@ -18,6 +18,9 @@ use crate::{
     rng::Streams,
 };
 
+/// Widths after which a Gaussian ends: 6e-5 of it lies beyond.
+const REACH: f64 = 4.0;
+
 /// Weights at places along the axis of eigenvalues, which sum to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quadrature(Vec<(f64, f64)>);
@@ -60,7 +63,8 @@ impl Quadrature {
     /// Broadens the weights by Gaussians of a width given as a share of the spectrum's range, and reads the density at
     /// evenly spaced places from four widths below the lowest to four above the highest; `(eigenvalue, density)`.
     ///
-    /// A spectrum without range is as broad as its largest absolute value, or as 1 where that is zero.
+    /// A Gaussian ends at four widths, so that the density is zero where no eigenvalue is near. A spectrum without range
+    /// is as broad as its largest absolute value, or as 1 where that is zero.
     pub fn broadened(&self, share: f64, places: usize) -> Vec<(f64, f64)> {
         let ends = self.0.iter().fold((f64::MAX, f64::MIN), |(low, high), (value, _)| {
             (low.min(*value), high.max(*value))
@@ -68,12 +72,16 @@ impl Quadrature {
         let (low, high) = ends;
         let range = [high - low, high.abs(), 1.0].into_iter().find(|range| *range > 0.0);
         let width = share * range.expect("1 is above 0");
-        let (first, last) = (low - 4.0 * width, high + 4.0 * width);
+        let (first, last) = (low - REACH * width, high + REACH * width);
         let peak = 1.0 / (width * libm::sqrt(2.0 * PI));
         let density = |place: f64| {
             self.mean(|value| {
                 let distance = (place - value) / width;
-                peak * libm::exp(-0.5 * distance * distance)
+                if distance.abs() > REACH {
+                    0.0
+                } else {
+                    peak * libm::exp(-0.5 * distance * distance)
+                }
             })
         };
         let place = |i: usize| first + (last - first) * i as f64 / (places - 1).max(1) as f64;
@@ -156,6 +164,21 @@ mod tests {
                 assert!((density - semicircle(*place)).abs() < 0.06, "{place}: {density}");
             }
         }
+    }
+
+    #[test]
+    fn the_density_is_zero_far_from_every_eigenvalue() {
+        let density = Quadrature::exact(&[0.0, 1.0]).broadened(0.01, 109);
+        let (near, far): (Vec<_>, Vec<_>) = density
+            .into_iter()
+            .partition(|(place, _)| place.abs() < 0.0399 || place - 1.0 > -0.0399);
+        assert!(near.iter().skip(1).all(|(_, density)| *density > 0.0));
+        assert!(far.iter().filter(|(place, _)| (0.041..0.959).contains(place)).count() > 80);
+        assert!(
+            far.iter().all(|(p, d)| *d == 0.0
+                || (p.abs() - 0.04).abs() < 1e-3
+                || (p - 0.96).abs() < 1e-3)
+        );
     }
 
     #[test]

@@ -144,6 +144,13 @@ mod tests {
     use super::*;
     use crate::artifacts::activations::{Activations, Layer};
     use crate::artifacts::images::Images;
+    use crate::artifacts::points::Points;
+    use crate::artifacts::table::Table;
+    use crate::artifacts::trajectory::Trajectory;
+    use crate::stages::critical_classify::CriticalClassify;
+    use crate::stages::critical_search::CriticalSearch;
+    use crate::stages::critical_start::CriticalStart;
+    use crate::stages::network_train::NetworkTrain;
     use crate::stages::shared::bench::Bench;
 
     /// 30 samples of two features, the first of which is their number, in classes 0, 1 and 2.
@@ -211,6 +218,42 @@ mod tests {
         assert_eq!(samples.inputs, [0.0, 0.25, 0.5, 1.0, 0.75, 0.5]);
         let text = "data = '@features'\nlayer = 'pooled'";
         assert_eq!(select(&bench, text), (vec![3, 4], vec![0, 1]));
+    }
+
+    #[test]
+    fn the_loss_of_a_probe_on_a_layers_answers_has_one_critical_point() {
+        // Answers of three units, their largest as a rule the label; convex with l2, so that all searches meet.
+        let answer = |i: usize| ((i * i * 7 % 23) as f32) / 11.0 - 1.0;
+        let values: Vec<f32> =
+            (0..120).map(|i| answer(i) + if i % 3 == i / 3 % 3 { 1.0 } else { 0.0 }).collect();
+        let layer = Layer { name: "pooled".to_owned(), features: 3, values };
+        let labels = (0..40).map(|i| i % 3).collect();
+        let features = Activations { count: 40, labels, layers: vec![layer] };
+        let bench = Bench::new().put("features", &features);
+        let chosen: Tensors = bench.run::<DataSelect>("data = '@features'").unwrap().main();
+        let bench = bench.put("data", &chosen);
+        let text = "data = '@data'\nhidden = []\nactivation = 'linear'\ntarget = 'labels'\nl2 = 0.1\n\
+                    steps = 100\noptimizer = { adam = { rate = 0.02 } }";
+        let path: Trajectory = bench.run::<NetworkTrain>(text).unwrap().main();
+        assert_eq!(path.dimension, 3 * 3 + 3);
+        let bench = bench.put("path", &path);
+        let text = "trajectory = '@path'\ncount = 5\nuniform_in = 'steps'";
+        let points: Points = bench.run::<CriticalStart>(text).unwrap().main();
+        let bench = bench.put("points", &points);
+        let text = "points = '@points'\ndata = '@data'\niterations = 60";
+        let ends: Points = bench.run::<CriticalSearch>(text).unwrap().main();
+        let text = "points = '@ends'\ndata = '@data'\ncutoffs = [1e-8]";
+        let found = bench.put("ends", &ends).run::<CriticalClassify>(text).unwrap();
+        assert_eq!(found.metrics["critical"], 5.0);
+        let frame = found.main::<Table>().frame().unwrap();
+        let column = |name: &str| frame.column(name).unwrap().f64().unwrap().to_vec();
+        assert_eq!(column("index"), [Some(0.0); 5]);
+        let losses = column("loss");
+        assert!(
+            losses.iter().all(|l| (l.unwrap() - losses[0].unwrap()).abs() < 1e-14),
+            "{losses:?}"
+        );
+        assert!(losses[0].unwrap() < path.losses[0]);
     }
 
     #[test]
