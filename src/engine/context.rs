@@ -35,6 +35,7 @@ pub struct Context<'a> {
     told: Mutex<Option<Instant>>,
     saved: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
+    notices: Vec<String>,
 }
 
 /// An input at hand: the artifact's type and its files.
@@ -66,6 +67,8 @@ pub struct Left {
     pub saved: BTreeMap<String, String>,
     /// Scalar metrics by name.
     pub metrics: BTreeMap<String, f64>,
+    /// What the user is to be told.
+    pub notices: Vec<String>,
 }
 
 impl<'a> Context<'a> {
@@ -87,6 +90,7 @@ impl<'a> Context<'a> {
             told: Mutex::new(None),
             saved: BTreeMap::new(),
             metrics: BTreeMap::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -173,6 +177,14 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
+    /// Has the user told, when the stage has ended, of something that makes its results less than they seem. It is in
+    /// the log too, and should be in the results, for a cached result says nothing.
+    pub fn notice(&mut self, words: impl Into<String>) {
+        let words = words.into();
+        tracing::warn!("{words}");
+        self.notices.push(words);
+    }
+
     /// Tells how far the stage is; told at most ten times a second, so it may be called once a batch.
     pub fn progress(&self, fraction: f64, note: impl FnOnce() -> String) {
         let mut told = self.told.lock().expect("no holder of this lock panics");
@@ -225,6 +237,6 @@ impl<'a> Context<'a> {
 
     /// What the stage left.
     pub fn finish(self) -> Left {
-        Left { saved: self.saved, metrics: self.metrics }
+        Left { saved: self.saved, metrics: self.metrics, notices: self.notices }
     }
 }

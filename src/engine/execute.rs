@@ -59,6 +59,8 @@ pub struct Produced {
     pub outputs: BTreeMap<String, ArtifactRecord>,
     /// Scalar results.
     pub metrics: BTreeMap<String, f64>,
+    /// What the user is to be told.
+    pub notices: Vec<String>,
     /// Peak resident memory in bytes of the process that computed it; absent where the system does not tell.
     pub peak_memory: Option<u64>,
 }
@@ -119,7 +121,7 @@ fn compute(
         let artifact = store.take_folder(&output_folder(desk.folder(), name), kind)?;
         outputs.insert(name.clone(), artifact);
     }
-    Ok(Produced { outputs, metrics: left.metrics, peak_memory })
+    Ok(Produced { outputs, metrics: left.metrics, notices: left.notices, peak_memory })
 }
 
 fn check_saved(declared: &Outputs, saved: &BTreeMap<String, String>) -> anyhow::Result<()> {

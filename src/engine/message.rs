@@ -9,7 +9,7 @@ use super::execute::{Job, Produced};
 use super::failure::Failure;
 
 /// The version of these frames.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]

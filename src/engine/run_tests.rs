@@ -273,3 +273,22 @@ fn mistakes_are_found_before_anything_runs() {
     check(kindless, &["stage `a` has no `kind`", "1 error"]);
     check(CHAIN.replace("value = 4", "value = { '$path' = 4 }"), &["cannot begin with `$`"]);
 }
+
+#[test]
+fn a_stage_has_the_user_told_of_what_its_result_is_worth() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("cache")).unwrap();
+    let told = |value: i64| {
+        let text = CHAIN.replace("value = 4", &format!("value = {value}"));
+        let plan = plan(folder.path(), &text).unwrap();
+        let (_, events) = run_graph(&plan.graph, &store, &options(&store, 1, false));
+        let words = |event: &Event| match event {
+            Event::Notice(words) => Some(words.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(told(7), ["`half`: 7 is odd, and is rounded down"]);
+    assert!(told(8).is_empty());
+    assert!(told(7).is_empty(), "a result from the cache says nothing");
+}

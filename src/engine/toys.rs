@@ -76,6 +76,9 @@ impl Stage for Half {
     }
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let number = cx.load(&self.of)?.0;
+        if number % 2 != 0 {
+            cx.notice(format!("{number} is odd, and is rounded down"));
+        }
         cx.save(&Number(number.div_euclid(2)))
     }
 }

@@ -153,6 +153,14 @@ impl Walk<'_> {
         (self.watcher)(&Event::Notice(words));
     }
 
+    /// Passes on what a node has to say of its result.
+    fn tell_notices(&mut self, id: NodeId, notices: Vec<String>) {
+        let name = &self.graph.node(id).name;
+        for words in notices {
+            (self.watcher)(&Event::Notice(format!("`{name}`: {words}")));
+        }
+    }
+
     /// Notes results as found: nobody takes them away while this run goes on.
     fn note_hits(&self, keys: &[Hash]) {
         // Where that cannot be written, what is taken away is computed again.
@@ -298,7 +306,8 @@ impl Walk<'_> {
                 self.give_back(id);
                 self.wait_for(id);
             }
-            Ok(produced) => {
+            Ok(mut produced) => {
+                self.tell_notices(id, std::mem::take(&mut produced.notices));
                 let record = attempt.record((self.graph, self.options), (id, key), produced);
                 let result = Arc::new(record.summary());
                 let finished = Finished { node: id, record, log: attempt.log };

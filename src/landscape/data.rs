@@ -23,21 +23,35 @@ pub enum Targets {
     Labels(Vec<usize>),
 }
 
-/// Draws centered Gaussian samples with a diagonal covariance; one row a sample, one column a variance.
-///
-/// Every column has its mean removed, as the data of Frye et al. 2019 (arXiv:1901.10603) have.
-pub fn centered_gaussian(samples: usize, variances: &[f64], streams: &Streams) -> Vec<f64> {
-    let width = variances.len();
-    let mut inputs = vec![0.0; samples * width];
+/// Draws Gaussian samples with a diagonal covariance; one row a sample, one column a variance.
+pub fn gaussian(samples: usize, variances: &[f64], streams: &Streams) -> Vec<f64> {
+    let mut inputs = vec![0.0; samples * variances.len()];
     streams.stream("inputs").fill_normal(&mut inputs);
-    for (column, variance) in variances.iter().enumerate() {
-        let scale = variance.sqrt();
-        let column = || (column..samples * width).step_by(width);
-        let mean = column().map(|i| inputs[i]).sum::<f64>() / samples.max(1) as f64;
-        for i in column() {
-            inputs[i] = scale * (inputs[i] - mean);
-        }
+    let scales: Vec<f64> = variances.iter().map(|variance| variance.sqrt()).collect();
+    for row in inputs.chunks_mut(scales.len().max(1)) {
+        row.iter_mut().zip(&scales).for_each(|(value, scale)| *value *= scale);
     }
+    inputs
+}
+
+/// Removes its mean from every column of row-major samples, as the data of Frye et al. 2019 (arXiv:1901.10603) have it;
+/// returns the means.
+pub fn center(inputs: &mut [f64], width: usize) -> Vec<f64> {
+    let samples = inputs.len() / width.max(1);
+    let mean = |column: usize, inputs: &[f64]| {
+        inputs.iter().skip(column).step_by(width).sum::<f64>() / samples.max(1) as f64
+    };
+    let means: Vec<f64> = (0..width).map(|column| mean(column, inputs)).collect();
+    for row in inputs.chunks_mut(width.max(1)) {
+        row.iter_mut().zip(&means).for_each(|(value, mean)| *value -= mean);
+    }
+    means
+}
+
+/// Draws Gaussian samples with a diagonal covariance, and removes the mean of every column.
+pub fn centered_gaussian(samples: usize, variances: &[f64], streams: &Streams) -> Vec<f64> {
+    let mut inputs = gaussian(samples, variances, streams);
+    center(&mut inputs, variances.len());
     inputs
 }
 

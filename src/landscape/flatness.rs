@@ -6,12 +6,16 @@
 
 use faer::Mat;
 
-use crate::landscape::{
-    error::LandscapeError,
-    hessian,
-    minres_qlp::{self, Report, SolverOptions},
-    objective::Point,
-    vector,
+use crate::{
+    landscape::{
+        error::LandscapeError,
+        hessian,
+        lanczos::{self, Ends, EndsOptions},
+        minres_qlp::{self, Report, Solution, SolverOptions},
+        objective::Point,
+        vector,
+    },
+    rng::Streams,
 };
 
 /// The relative residual above which a point is approximately gradient-flat (Frye et al. 2021).
@@ -82,9 +86,8 @@ pub fn measure(point: &dyn Point, options: &FlatnessOptions) -> Result<Flatness,
     let eigen = hessian::eigen(matrix.as_ref())?;
     let norm_of = |values: &[f64]| values.iter().fold(0.0, |norm: f64, v| norm.max(v.abs()));
     let (spectral_norm, frobenius_norm) = (norm_of(&eigen.values), vector::norm(&eigen.values));
-    let multiply = |v: &[f64], out: &mut [f64]| point.hessian_vector(v, out);
     let negative: Vec<f64> = gradient.iter().map(|g| -g).collect();
-    let solution = minres_qlp::solve(multiply, &negative, &options.solver);
+    let solution = newton_step(point, &negative, &options.solver);
     let residual = vector::moved(&negative, -1.0, &solution.image);
     let residual_norm = vector::norm(&residual);
     let (mut normal, mut hg) = (vec![0.0; gradient.len()], vec![0.0; gradient.len()]);
@@ -115,6 +118,54 @@ pub fn measure(point: &dyn Point, options: &FlatnessOptions) -> Result<Flatness,
             .collect(),
         spectrum: eigen.values,
     })
+}
+
+/// The measures at a point whose Hessian is too large for its eigenvectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LargeFlatness {
+    pub loss: f64,
+    pub squared_gradient_norm: f64,
+    /// The solve for a Newton step p, with the published residuals.
+    pub solve: Report,
+    /// g'Hg / g'g; `None` where the gradient is zero.
+    pub rayleigh: Option<f64>,
+    /// ||Hg|| / (||H||_2 ||g||), with the largest absolute Ritz value for ||H||_2: from above, to rounding.
+    pub relative_curvature: Option<f64>,
+    /// The ends of the spectrum of H, as far as they are proven.
+    pub ends: Ends,
+}
+
+/// Measures the flatness at a point by products with its Hessian alone, in memory for `ends.steps` vectors.
+pub fn measure_large(
+    point: &dyn Point,
+    solver: &SolverOptions,
+    ends: EndsOptions,
+    streams: &Streams,
+) -> Result<LargeFlatness, LandscapeError> {
+    let gradient = point.gradient();
+    let negative: Vec<f64> = gradient.iter().map(|g| -g).collect();
+    let solve = newton_step(point, &negative, solver).report;
+    let multiply = |v: &[f64], out: &mut [f64]| point.hessian_vector(v, out);
+    let ends = lanczos::ends(&multiply, gradient.len(), ends, streams)?;
+    let mut hg = vec![0.0; gradient.len()];
+    point.hessian_vector(gradient, &mut hg);
+    let squared_gradient_norm = point.squared_gradient_norm();
+    let of_gradient = |measure: f64| (squared_gradient_norm > 0.0).then_some(measure);
+    let (curved, norm) = (vector::norm(&hg), ends.norm() * squared_gradient_norm.sqrt());
+    Ok(LargeFlatness {
+        loss: point.loss(),
+        squared_gradient_norm,
+        solve,
+        rayleigh: of_gradient(vector::dot(gradient, &hg) / squared_gradient_norm),
+        relative_curvature: of_gradient(if curved == 0.0 { 0.0 } else { curved / norm }),
+        ends,
+    })
+}
+
+/// Solves for the Newton step at a point.
+fn newton_step(point: &dyn Point, negative_gradient: &[f64], solver: &SolverOptions) -> Solution {
+    let multiply = |v: &[f64], out: &mut [f64]| point.hessian_vector(v, out);
+    minres_qlp::solve(multiply, negative_gradient, solver)
 }
 
 /// Tells whether a solve finds its point approximately gradient-flat: r > 0.9 and `r_H` < 5e-4.
@@ -164,6 +215,28 @@ mod tests {
         assert_eq!(critical.solve.relres, 0.0);
         assert_eq!(critical.indices, [0.0; 3]);
         assert!((critical.frobenius_norm - 21f64.hypot(10.0)).abs() < 1e-13);
+    }
+
+    #[test]
+    fn products_alone_measure_what_eigenvectors_do() {
+        let whole = at(0.0, 1.0);
+        let options = EndsOptions { steps: 2, told: 1 };
+        let (solver, streams) = (SolverOptions::default(), Streams::new(1, "test"));
+        let large = |x: f64, y: f64| {
+            measure_large(&*Quartic.evaluate(&[x, y]), &solver, options, &streams).unwrap()
+        };
+        let found = large(0.0, 1.0);
+        assert_eq!((found.loss, found.solve), (whole.loss, whole.solve));
+        let gradient = whole.gradient.unwrap();
+        assert!((found.rayleigh.unwrap() - gradient.rayleigh).abs() < 1e-13);
+        let curvature = found.relative_curvature.unwrap();
+        assert!((curvature - gradient.relative_curvature).abs() < 1e-13);
+        assert_eq!(
+            (found.ends.negative_at_least(1e-3), found.ends.positive_at_least(1e-3)),
+            (1, 1)
+        );
+        let critical = large(-3.0, 0.0);
+        assert_eq!((critical.rayleigh, critical.relative_curvature), (None, None));
     }
 
     #[test]

@@ -71,6 +71,22 @@ fn decompose(
     Ok(values.column_vector().iter().copied().collect())
 }
 
+/// Returns the Newton step -H^+ g at a point, of minimum length; eigenvalues within 1e-15 of the largest count as zero,
+/// as numpy's `pinv` has it.
+pub fn pseudo_inverse_step(point: &dyn Point) -> Result<Vec<f64>, LandscapeError> {
+    let gradient = point.gradient();
+    let Eigen { values, vectors } = eigen(hessian(point).as_ref())?;
+    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let mut step = vec![0.0; gradient.len()];
+    for (value, vector) in values.iter().zip(vectors.col_iter()) {
+        if value.abs() > 1e-15 * largest {
+            let along: f64 = vector.iter().zip(gradient).map(|(u, g)| u * g).sum();
+            step.iter_mut().zip(vector.iter()).for_each(|(p, u)| *p -= along / value * u);
+        }
+    }
+    Ok(step)
+}
+
 /// Returns the index of a point: the fraction of eigenvalues below `-cutoff`, in [0, 1].
 ///
 /// Frye et al. 2021 take a cut-off of 1e-5 for networks on Gaussian data and of 1e-3 on images. A cut-off above the
@@ -109,6 +125,15 @@ mod tests {
         assert!((values[0] + 5.25).abs() < 1e-13 && (values[1] - 53.2).abs() < 1e-13);
         assert_eq!(index(&values, 1e-5), 0.5);
         assert_eq!(index(&values, 6.0), 0.0);
+    }
+
+    #[test]
+    fn newton_steps_leave_out_the_kernel() {
+        let step = pseudo_inverse_step(&*Quartic.evaluate(&[0.0, 1.0])).unwrap();
+        assert!((step[0] - 1.5).abs() < 1e-14 && (step[1] + 13.6 / 20.8).abs() < 1e-14);
+        // 3x^2 - 6 is rounding at x = sqrt 2, where the gradient is (3.34, 0).
+        let flat = pseudo_inverse_step(&*Quartic.evaluate(&[2f64.sqrt(), 0.0])).unwrap();
+        assert_eq!(flat, [0.0, 0.0]);
     }
 
     #[test]

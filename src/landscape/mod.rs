@@ -26,9 +26,12 @@ pub mod newton_mr;
 
 pub mod gradient_norm;
 
+pub mod density;
 pub mod flatness;
 pub mod hessian;
+pub mod lanczos;
 pub mod linear_autoencoder;
+pub mod pca;
 
 pub mod error;
 pub mod vector;

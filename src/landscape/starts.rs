@@ -1,5 +1,7 @@
 //! Start points for searches, drawn from a descent's trajectory.
 
+use std::borrow::Cow;
+
 use crate::{
     landscape::{
         descent::Trajectory,
@@ -31,6 +33,8 @@ pub enum Selection {
     /// The loss is uniform between its extremes: the lowest point at or above a uniformly drawn height.
     #[default]
     UniformHeight,
+    /// The same of the logarithm of the loss, which has to be above 0: low losses are as likely as high ones.
+    UniformLogHeight,
     /// Every point that was kept is as likely as any other.
     UniformIteration,
 }
@@ -60,13 +64,16 @@ pub fn select(
         variance.is_finite() && variance >= 0.0
     })?;
     expect_finite("the trajectory's losses", &trajectory.losses)?;
-    let mut by_loss: Vec<usize> = (0..rows).collect();
-    by_loss.sort_by(|a, b| trajectory.losses[*a].total_cmp(&trajectory.losses[*b]));
+    let heights = heights(&trajectory.losses, options.selection)?;
+    let mut by_height: Vec<usize> = (0..rows).collect();
+    by_height.sort_by(|a, b| heights[*a].total_cmp(&heights[*b]));
     let deviation = options.noise_variance.sqrt();
     let draw = |i: usize| {
         let mut stream = streams.indexed("start", i as u64);
         let row = match options.selection {
-            Selection::UniformHeight => at_height(&trajectory.losses, &by_loss, stream.uniform()),
+            Selection::UniformHeight | Selection::UniformLogHeight => {
+                at_height(&heights, &by_height, stream.uniform())
+            }
             Selection::UniformIteration => stream.below(rows as u64) as usize,
         };
         let mut theta = trajectory.theta(row).to_vec();
@@ -79,6 +86,16 @@ pub fn select(
         Start { theta, row, step: trajectory.steps[row], loss: trajectory.losses[row] }
     };
     Ok((0..options.count).map(draw).collect())
+}
+
+/// What points are ordered by: their losses, or the logarithms.
+fn heights(losses: &[f64], selection: Selection) -> Result<Cow<'_, [f64]>, LandscapeError> {
+    if selection != Selection::UniformLogHeight {
+        return Ok(losses.into());
+    }
+    let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    expect_option("the lowest loss", "above 0 to be drawn by its logarithm", lowest, |l| l > 0.0)?;
+    Ok(losses.iter().map(|loss| libm::log(*loss)).collect())
 }
 
 /// Returns the row of the lowest loss at or above `height`, which is 0 at the lowest loss and 1 at the highest.
@@ -126,6 +143,35 @@ mod tests {
         assert!(mean_row(Selection::UniformHeight) < 10.0);
         // Five standard errors of a uniform mean: 5 * 1000 / sqrt(12 * 2000).
         assert!((mean_row(Selection::UniformIteration) - 499.5).abs() < 33.0);
+    }
+
+    #[test]
+    fn logarithms_of_losses_are_uniform() {
+        let options = StartOptions {
+            count: 3000,
+            selection: Selection::UniformLogHeight,
+            ..StartOptions::default()
+        };
+        let streams = Streams::new(1, "test");
+        let starts = select(&trajectory(), &options, &streams).unwrap();
+        // From 1 down to 1/1000: a third of the draws in each decade, within five standard errors, but that the first
+        // rows are coarse: a height between two of them gives the higher.
+        let within = |low: f64, high: f64| {
+            starts.iter().filter(|s| s.loss > low && s.loss <= high).count() as f64 / 3000.0
+        };
+        let error = 5.0 * (2.0 / 9.0 / 3000f64).sqrt();
+        assert!((within(0.0, 0.01) - 1.0 / 3.0).abs() < error + 1e-3);
+        assert!((within(0.01, 0.1) - 1.0 / 3.0).abs() < error + 0.02);
+        // Heights above log(1/2) are the first row alone: log 2 / log 1000 of the draws.
+        let share = 2f64.ln() / 1000f64.ln();
+        let first = starts.iter().filter(|s| s.row == 0).count() as f64 / 3000.0;
+        assert!((first - share).abs() < 5.0 * (share / 3000.0).sqrt(), "{first} {share}");
+        let mut zero = trajectory();
+        zero.losses[500] = 0.0;
+        let error = select(&zero, &options, &streams).unwrap_err().to_string();
+        assert!(error.contains("above 0 to be drawn by its logarithm: 0"), "{error}");
+        let linear = StartOptions { selection: Selection::UniformHeight, ..options };
+        assert!(select(&zero, &linear, &streams).is_ok());
     }
 
     #[test]

@@ -106,9 +106,11 @@ impl TableSpec {
             let mut seen = BTreeSet::new();
             let mut taken = |suffix: String| !seen.insert(suffix);
             for (index, aggregate) in aggregates.0.iter().enumerate() {
-                let suffixes = [Some(aggregate.suffix()), aggregate.spread()].map(|suffix| {
-                    suffix.map(|suffix| format!("_{}", suffix.trim_start_matches('_')))
-                });
+                let count = aggregate.spread().map(|_| "n");
+                let suffixes =
+                    [Some(aggregate.suffix()), aggregate.spread(), count].map(|suffix| {
+                        suffix.map(|suffix| format!("_{}", suffix.trim_start_matches('_')))
+                    });
                 if suffixes.into_iter().flatten().any(&mut taken) {
                     let message =
                         format!("`{aggregate}` repeats what another summary of `{name}` says");
@@ -157,7 +159,7 @@ impl FigureSpec {
         problems
     }
 
-    /// Finds what is wrong with tiles, and with what was made for them.
+    /// Finds what is wrong with tiles and cumulative shares, and with what was made for them.
     fn check_tiles(&self, layers: &[Layer<'_>]) -> Vec<Problem> {
         let mut problems = Vec::new();
         let has_errors = |layer: &Layer<'_>| layer.value.is_some() && layer.error != Spread::None;
@@ -169,6 +171,10 @@ impl FigureSpec {
         {
             let message = "`color_range` is a lower and a higher number";
             problems.push(Problem::value(&["color_range"], message));
+        }
+        if self.error.is_some() && layers.iter().all(|layer| layer.mark == Mark::Ecdf) {
+            let message = "cumulative shares are drawn without `error`";
+            problems.push(Problem::value(&["error"], message));
         }
         let log = self.x_scale == AxisScale::Log || self.y_scale == AxisScale::Log;
         if self.aspect == Some(Aspect::Equal) && log {
@@ -253,6 +259,11 @@ mod tests {
             "values.loss.1",
             "`mean` repeats what another summary of `loss` says",
         );
+        check_table(
+            "values = { ok = ['mean±sem', 'rate'] }",
+            "values.ok.1",
+            "`rate` repeats what another summary of `ok` says",
+        );
         check_table("values = { loss = [] }", "values.loss", "`loss` lists no summary");
         check_table(
             "rows = ['a']\norder = { b = [1] }",
@@ -295,6 +306,11 @@ mod tests {
             &format!("{tiles}\nerror = 'sem'"),
             "error",
             "tiles show means alone, without `error`",
+        );
+        check_figure(
+            "from = 'p'\nmark = 'ecdf'\nx = 'r'\nerror = 'sem'",
+            "error",
+            "cumulative shares are drawn without `error`",
         );
         check_figure(
             &format!("{tiles}\ncolor_range = [1, 1]"),

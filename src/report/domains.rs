@@ -81,6 +81,12 @@ impl Domains {
                 "`x_scale = \"log\"` needs numbers, but {reason} categories"
             )));
         }
+        if categorical && layers.iter().any(|layer| layer.mark == Mark::Ecdf) {
+            return Err(ReportError::Incomplete(
+                "cumulative shares need numbers along x, but the horizontal axis has categories"
+                    .to_owned(),
+            ));
+        }
         let x = categorical.then(|| {
             let values = rows.iter().flat_map(|rows| rows.x.iter().flatten());
             ordered(values, layers.iter().find_map(|layer| spec.order.get(layer.x)))

@@ -26,7 +26,7 @@ pub struct FigureSpec {
     #[serde(default)]
     pub title: Option<String>,
     /// How values are drawn. Lines and bars are means over all rows that share x, color and panel, tiles over those that
-    /// share x, y and panel; points are rows.
+    /// share x, y and panel; points are rows. `ecdf` shows the share of rows up to each x, and has no `y`.
     #[serde(default)]
     pub mark: Mark,
     /// Column along the horizontal axis, of numbers or of names.
@@ -137,6 +137,8 @@ pub enum Spread {
     Sem,
     /// Standard deviation of the sample.
     Sd,
+    /// Binomial error √(p (1 - p) / n) of the share of yes among yes and no (or 1 and 0).
+    Binomial,
     /// None.
     None,
 }
@@ -147,6 +149,7 @@ impl Spread {
         match self {
             Self::Sem => Aggregate::MeanSem,
             Self::Sd => Aggregate::MeanSd,
+            Self::Binomial => Aggregate::Rate,
             Self::None => Aggregate::Mean,
         }
     }
@@ -267,18 +270,28 @@ impl FigureSpec {
                 && last_color.is_some_and(|last| index < last);
             let value = match mark {
                 Mark::Tile => Some(layer.color.ok_or_else(|| missing("color"))?),
-                Mark::Line | Mark::Scatter | Mark::Bar => None,
+                Mark::Line | Mark::Scatter | Mark::Bar | Mark::Ecdf => None,
+            };
+            let x = layer.x.or(self.x.as_deref()).ok_or_else(|| missing("x"))?;
+            let y = match mark {
+                // What is drawn is made of x alone.
+                Mark::Ecdf => x,
+                _ => layer.y.or(self.y.as_deref()).ok_or_else(|| missing("y"))?,
             };
             let color = layer.color.filter(|_| mark != Mark::Tile);
             resolved.push(Layer {
                 from: layer.from,
                 mark,
-                x: layer.x.or(self.x.as_deref()).ok_or_else(|| missing("x"))?,
-                y: layer.y.or(self.y.as_deref()).ok_or_else(|| missing("y"))?,
+                x,
+                y,
                 color,
                 value,
                 error,
-                averaged: mark != Mark::Scatter || error != Spread::None,
+                averaged: match mark {
+                    Mark::Line | Mark::Bar | Mark::Tile => true,
+                    Mark::Scatter => error != Spread::None,
+                    Mark::Ecdf => false,
+                },
                 label: layer.label,
                 muted: layer.muted.unwrap_or(behind),
                 plain_before: resolved

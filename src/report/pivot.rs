@@ -228,6 +228,30 @@ accuracy: 1 of 6 values missing (noise: 1 of 3)
     }
 
     #[test]
+    fn rates_come_with_binomial_errors() {
+        let toml = "from = 'probe'\nrows = ['source']\nvalues = { converged = 'rate' }";
+        check(
+            toml,
+            "
+source    converged
+──────  ───────────
+waves   0.67 ± 0.27
+noise   0.33 ± 0.27
+converged: rate ± binomial error over replicate, n = 3
+",
+        );
+        let table = evaluate(toml, &frame()).frame;
+        let names: Vec<String> = table.get_column_names().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["source", "converged_rate", "converged_binomial", "converged_n"]);
+        // √(2/3 · 1/3 / 3).
+        let errors = select::numbers(&table, "converged_binomial", "").unwrap();
+        assert!((errors[0].unwrap() - (2.0 / 27.0f64).sqrt()).abs() < 1e-15);
+        let spec = toml::from_str("from = 'probe'\nvalues = { accuracy = 'rate' }").unwrap();
+        let error = tables::evaluate(&spec, &frame().into()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("holds 0.8, but `rate` needs yes and no"), "{error}");
+    }
+
+    #[test]
     fn a_single_value_has_no_error() {
         let toml = "from = 'probe'\nrows = ['source']\nvalues = { accuracy = 'mean±sem' }\nwhere = { replicate = [0] }";
         check(

@@ -5,8 +5,13 @@ use std::{collections::BTreeMap, ops::Range};
 use polars::prelude::DataFrame;
 
 use crate::report::{
-    data::AxisValue, domains::Domains, error::ReportError, figures::Layer, results::Results,
-    select, series::Counts,
+    data::AxisValue,
+    domains::Domains,
+    error::ReportError,
+    figures::{Layer, Mark, Spread},
+    results::Results,
+    select,
+    series::Counts,
 };
 
 /// The rows of one layer, column by column.
@@ -54,13 +59,20 @@ impl Rows {
         for name in [Some(layer.x), layer.color, layer.value].into_iter().flatten() {
             select::column(frame, name)?;
         }
+        let x = select::column(frame, layer.x)?;
+        if layer.mark == Mark::Ecdf {
+            select::refuse_text(x, "a cumulative share")?;
+        }
+        if layer.error == Spread::Binomial {
+            select::refuse_degrees(select::column(frame, layer.y)?, "a binomial error")?;
+        }
         let tiled = layer.value.map(|value| TileRows::read(frame, layer.y, value)).transpose()?;
         let keys = [Some(layer.x), layer.color, layer.value.map(|_| layer.y), panel];
         let keys: Vec<&str> = keys.into_iter().flatten().collect();
         let cells = |name: &str| select::cells(frame, name);
         Ok(Self {
             x: cells(layer.x)?,
-            x_is_numeric: select::is_numeric(select::column(frame, layer.x)?),
+            x_is_numeric: select::is_numeric(x),
             y: match &tiled {
                 Some(tiles) => tiles.value.clone(),
                 None => select::numbers(frame, layer.y, "the vertical axis")?,

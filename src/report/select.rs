@@ -61,6 +61,19 @@ pub fn refuse_text(column: &Column, purpose: &str) -> Result<(), ReportError> {
     })
 }
 
+/// Fails for a column of other numbers than 0 and 1, saying what needs yes and no.
+pub fn refuse_degrees(column: &Column, purpose: &str) -> Result<(), ReportError> {
+    refuse_text(column, purpose)?;
+    let cells = (0..column.len()).filter_map(|row| data::cell(column, row)?.number());
+    match cells.into_iter().find(|number| number.is_finite() && *number != 0.0 && *number != 1.0) {
+        Some(number) => Err(ReportError::Incomplete(format!(
+            "column `{}` holds {number}, but {purpose} needs yes and no, or 1 and 0",
+            column.name()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Tells whether a column holds numbers, or nothing at all.
 pub fn is_numeric(column: &Column) -> bool {
     column.dtype().is_primitive_numeric() || column.dtype().is_null()
@@ -230,6 +243,15 @@ mod tests {
                 .to_string()
                 .ends_with("hint: did you mean `loss`?")
         );
+    }
+
+    #[test]
+    fn degrees_are_no_rates() {
+        let frame = frame();
+        let error = refuse_degrees(column(&frame, "depth").unwrap(), "`rate`").unwrap_err();
+        let expected = "column `depth` holds 2, but `rate` needs yes and no, or 1 and 0";
+        assert_eq!(error.to_string(), expected);
+        assert!(refuse_degrees(column(&frame, "source").unwrap(), "`rate`").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::report::{
     domains::{Domains, called},
     entries::Legend,
     error::ReportError,
-    figures::{FigureSpec, Layer, Spread},
+    figures::{FigureSpec, Layer, Mark, Spread},
     plot::chart::{Axis, Chart, ColorBar, Panel, Point, Series},
     results::Results,
     rows::{Members, Rows},
@@ -134,10 +134,10 @@ fn layer_series(
         .into_iter()
         .enumerate()
         .map(|(index, members)| {
-            let points = if layer.averaged {
-                means(members, layer.error, counts)
-            } else {
-                points(members, counts)
+            let points = match layer.mark {
+                Mark::Ecdf => steps(&members, domains.logs.0, counts),
+                _ if layer.averaged => means(members, layer.error, counts),
+                _ => points(members, counts),
             };
             let color = colors.map(|_| index);
             let points = drop_not_positive(points, domains.logs, counts);
@@ -171,6 +171,25 @@ fn points(members: Members, counts: &mut Counts) -> Vec<Point> {
     members.into_iter().filter_map(|(x, y)| Some(Point { x, y: y?, spread: None })).collect()
 }
 
+/// Climbs by one share of the rows at each x, from 0 to 1; on a logarithmic axis the line begins at the first x above 0.
+fn steps(members: &Members, log: bool, counts: &mut Counts) -> Vec<Point> {
+    let mut values: Vec<f64> = members.iter().map(|(x, _)| *x).collect();
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    counts.total += n;
+    let hidden = if log { values.partition_point(|x| *x <= 0.0) } else { 0 };
+    counts.not_positive += hidden;
+    let mut points = Vec::new();
+    let mut below = hidden;
+    for run in values[hidden..].chunk_by(|left, right| left == right) {
+        for count in [below, below + run.len()] {
+            points.push(Point { x: run[0], y: count as f64 / n as f64, spread: None });
+        }
+        below += run.len();
+    }
+    points
+}
+
 /// Averages the rows at each x, in order of x.
 fn means(mut members: Members, error: Spread, counts: &mut Counts) -> Vec<Point> {
     members.sort_by(|left, right| left.0.total_cmp(&right.0));
@@ -187,6 +206,7 @@ fn means(mut members: Members, error: Spread, counts: &mut Counts) -> Vec<Point>
         let spread = match error {
             Spread::Sem => summary.sem(),
             Spread::Sd => summary.sd,
+            Spread::Binomial => summary.binomial(),
             Spread::None => None,
         };
         points.push(Point { x: run[0].0, y, spread });
@@ -213,8 +233,9 @@ fn x_label(spec: &FigureSpec, layers: &[Layer<'_>]) -> String {
 }
 
 fn y_label(spec: &FigureSpec, layers: &[Layer<'_>]) -> String {
-    let Layer { y, error, .. } = layers[0];
+    let Layer { y, error, mark, .. } = layers[0];
     spec.y_label.clone().unwrap_or_else(|| match error {
+        _ if mark == Mark::Ecdf => "cumulative share".to_owned(),
         Spread::None => called(spec, y),
         error => format!("{} ({})", called(spec, y), error.aggregate().words()),
     })
@@ -282,6 +303,48 @@ mod tests {
             [(1.0, 0.2), (1.0, 0.4), (1.0, 0.5), (0.0, 0.1), (0.0, 0.0)]
         );
         assert!(chart.legend.is_empty());
+    }
+
+    #[test]
+    fn cumulative_shares_climb_from_zero_to_one() {
+        let spec = "from = 'probe'\nmark = 'ecdf'\nx = 'accuracy'\ncolor = 'source'";
+        let (chart, notes) = build(spec);
+        // Of waves 0.2, 0.4 and 0.0, of noise 0.5 and 0.1.
+        let third = 1.0 / 3.0;
+        let waves =
+            [(0.0, 0.0), (0.0, third), (0.2, third), (0.2, 2.0 * third), (0.4, 2.0 * third)];
+        assert_eq!(points(&chart, 0, 0)[..5], waves);
+        assert_eq!(points(&chart, 0, 0)[5..], [(0.4, 1.0)]);
+        assert_eq!(points(&chart, 0, 1), [(0.1, 0.0), (0.1, 0.5), (0.5, 0.5), (0.5, 1.0)]);
+        assert_eq!((chart.y.label.as_str(), notes.len()), ("cumulative share", 0));
+        assert_eq!(names(&chart), [["waves", "noise"]]);
+        // On a logarithmic axis the row at zero is below what is shown, and counts.
+        let (chart, notes) = build(&format!("{spec}\nx_scale = 'log'"));
+        assert_eq!(points(&chart, 0, 0)[..2], [(0.2, third), (0.2, 2.0 * third)]);
+        assert_eq!(notes.len(), 1);
+        assert!(chart.draw().unwrap().svg("shares").contains("</svg>"));
+        // Equal values are one step.
+        let (chart, _) = build("from = 'probe'\nmark = 'ecdf'\nx = 'epoch'");
+        assert_eq!(points(&chart, 0, 0), [(0.0, 0.0), (0.0, 0.4), (1.0, 0.4), (1.0, 1.0)]);
+        let text = toml::from_str("from = 'probe'\nmark = 'ecdf'\nx = 'source'").unwrap();
+        let error = super::chart(&text, &frames()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("holds text, but a cumulative share needs numbers"), "{error}");
+    }
+
+    #[test]
+    fn rates_are_drawn_with_binomial_errors() {
+        let frame =
+            df!("kind" => ["a", "a", "a", "a", "b"], "ok" => [true, true, true, false, true]);
+        let results = BTreeMap::from([("s".to_owned(), frame.unwrap().into())]);
+        let spec = "from = 's'\nmark = 'bar'\nx = 'kind'\ny = 'ok'\nerror = 'binomial'";
+        let (drawn, notes) = chart(&toml::from_str(spec).unwrap(), &results).unwrap();
+        let bars = &drawn.panels[0].series[0].points;
+        assert_eq!((bars[0].y, bars[1].spread), (0.75, Some(0.0)));
+        assert!((bars[0].spread.unwrap() - (0.75 * 0.25 / 4.0f64).sqrt()).abs() < 1e-15);
+        assert_eq!(notes, ["ok: rate ± binomial error over rows, n = 1 to 4"]);
+        let degrees = "from = 'probe'\nx = 'epoch'\ny = 'accuracy'\nerror = 'binomial'";
+        let error = chart(&toml::from_str(degrees).unwrap(), &frames()).map(drop).unwrap_err();
+        assert!(error.to_string().contains("a binomial error needs yes and no"), "{error}");
     }
 
     #[test]

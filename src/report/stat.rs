@@ -28,6 +28,7 @@ impl Stat {
             Aggregate::Mean => (summary.mean.map(AxisValue::Float), None),
             Aggregate::MeanSem => (summary.mean.map(AxisValue::Float), summary.sem()),
             Aggregate::MeanSd => (summary.mean.map(AxisValue::Float), summary.sd),
+            Aggregate::Rate => (summary.mean.map(AxisValue::Float), summary.binomial()),
             Aggregate::Std => (summary.sd.map(AxisValue::Float), None),
             Aggregate::Sem => (summary.sem().map(AxisValue::Float), None),
             Aggregate::Median => (aggregate::median(&numbers).map(AxisValue::Float), None),

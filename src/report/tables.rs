@@ -77,7 +77,8 @@ pub enum TableFormat {
 /// An evaluated table, for machines and for people.
 #[derive(Clone, Debug)]
 pub struct Evaluated {
-    /// All digits; `NAME_max` for a maximum; `NAME_mean`, `NAME_sem` and `NAME_n` for a mean with its error.
+    /// All digits; `NAME_max` for a maximum; `NAME_mean`, `NAME_sem` and `NAME_n` for a mean with its error; `NAME_rate`,
+    /// `NAME_binomial` and `NAME_n` for a rate.
     pub frame: DataFrame,
     /// Rounded, with notes.
     pub grid: Grid,
@@ -134,7 +135,7 @@ impl TableSpec {
         self.labels.get(name).map_or(name, String::as_str)
     }
 
-    /// Returns everything that is summarized, in order, with its heading: a mean with its error and a first value bear
+    /// Returns everything that is summarized, in order, with its heading: a mean or rate with its error and a first value bear
     /// the column's name alone, a count is `n`, and the others say what they are (but where each cell is a single value).
     pub(crate) fn summaries(&self) -> impl Iterator<Item = Summarized<'_>> {
         let pairs =
@@ -143,7 +144,9 @@ impl TableSpec {
         pairs().map(move |(name, aggregate)| {
             let label = self.label(name);
             let heading = match aggregate {
-                Aggregate::MeanSem | Aggregate::MeanSd | Aggregate::First => label.to_owned(),
+                Aggregate::MeanSem | Aggregate::MeanSd | Aggregate::Rate | Aggregate::First => {
+                    label.to_owned()
+                }
                 Aggregate::Count if counts == 1 => "n".to_owned(),
                 Aggregate::Count => format!("n ({label})"),
                 other => format!("{label} ({})", other.words()),

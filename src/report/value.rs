@@ -37,6 +37,9 @@ impl Value {
         if !matches!(aggregate, Aggregate::First | Aggregate::Count) {
             select::refuse_text(column, &format!("`{aggregate}`"))?;
         }
+        if aggregate == Aggregate::Rate {
+            select::refuse_degrees(column, "`rate`")?;
+        }
         let cells = select::cells(frame, name)?;
         let mut members = vec![vec![Vec::new(); spread.first.len()]; rows.first.len()];
         for (row, cell) in cells.iter().enumerate() {

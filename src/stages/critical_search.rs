@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::problem::{Problem, Samples, failure};
+use super::shared::problem::{Problem, failure};
 use super::shared::searches::{Board, Search, Told};
 use crate::artifacts::points::Points;
 use crate::artifacts::table::Table;
@@ -39,8 +39,9 @@ use crate::landscape::search::{
 pub struct CriticalSearch {
     /// Where the searches begin.
     points: Input<Points>,
-    /// The data of the loss: those that the network was trained on.
-    data: Input<Tensors>,
+    /// The data of the loss: those that the network was trained on. Points of a function have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Input<Tensors>>,
     /// How steps are found.
     #[serde(default)]
     method: SearchMethod,
@@ -173,8 +174,9 @@ impl Stage for CriticalSearch {
 
     fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<()> {
         let starts = cx.load(&self.points)?;
-        let loss = Problem::of(&starts.problem)?.loss(Samples::of(cx.load(&self.data)?)?)?;
-        let outcomes = self.search_all(cx, &loss, &starts)?;
+        let problem = Problem::of(&starts.problem)?;
+        let loss = problem.loss(problem.samples(cx, self.data.as_ref())?)?;
+        let outcomes = self.search_all(cx, &*loss, &starts)?;
         cx.save_as("runs", &runs(&outcomes))?;
         cx.save_as("trace", &trace(&outcomes))?;
         let below = |limit: f64| {

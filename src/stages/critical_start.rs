@@ -15,9 +15,9 @@ use crate::landscape::starts::{Selection, StartOptions, select};
 
 /// Draws start points from a training trajectory.
 ///
-/// Uniformly in loss, so that searches begin at all heights of the landscape, or uniformly along training; with
-/// Gaussian noise where asked for (Pennington and Bahri 2017; Frye et al. 2021). Point `i` depends on the seed and
-/// `i` alone: a larger `count` adds points and changes none.
+/// Uniformly in loss or its logarithm, so that searches begin at all heights of the landscape, or uniformly along
+/// training; with Gaussian noise where asked for (Pennington and Bahri 2017; Frye et al. 2021). Point `i` depends on
+/// the seed and `i` alone: a larger `count` adds points and changes none.
 ///
 /// Source: Frye et al. 2021, Neural Computation 33; Pennington and Bahri 2017.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +29,8 @@ pub struct CriticalStart {
     #[serde(default = "hundred")]
     #[schemars(range(min = 1))]
     count: usize,
-    /// What the points are uniform in. Both can choose among the kept points of the trajectory only: where training is
-    /// fast, `loss` is as fine as the `keep_every` of `network.train`, so a loss between two kept points gives the higher.
+    /// What the points are uniform in. All can choose among the kept points of the trajectory only: where training is
+    /// fast, a loss is as fine as the `keep_every` of `network.train`, so a loss between two kept points gives the higher.
     #[serde(default)]
     uniform_in: UniformIn,
     /// Variance (not standard deviation) of the noise that is added to each parameter, at least 0; published: 0, and 0.01
@@ -50,6 +50,8 @@ enum UniformIn {
     /// The loss, between its lowest and its highest value.
     #[default]
     Loss,
+    /// The logarithm of the loss, which must be above 0: where training ends near 0, more points come from its end.
+    LogLoss,
     /// The points kept of the trajectory.
     Steps,
 }
@@ -90,6 +92,7 @@ impl Stage for CriticalStart {
             count: self.count,
             selection: match self.uniform_in {
                 UniformIn::Loss => Selection::UniformHeight,
+                UniformIn::LogLoss => Selection::UniformLogHeight,
                 UniformIn::Steps => Selection::UniformIteration,
             },
             noise_variance: self.noise_variance,

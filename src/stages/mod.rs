@@ -5,9 +5,13 @@ pub mod shared;
 pub mod activations;
 pub mod critical_analytic;
 pub mod critical_classify;
+pub mod critical_grid;
 pub mod critical_search;
 pub mod critical_start;
 pub mod data_downsample;
+pub mod data_gaussian;
+pub mod data_pca;
+pub mod data_select;
 pub mod encoder_export;
 pub mod encoder_import;
 pub mod encoder_random;
@@ -69,8 +73,12 @@ pub const KINDS: Registry = Registry(&[
     Kind::of::<manifold_simulated_capacity::ManifoldSimulatedCapacity>(),
     Kind::of::<manifold_glue::ManifoldGlue>(),
     Kind::of::<data_downsample::DataDownsample>(),
+    Kind::of::<data_gaussian::DataGaussian>(),
+    Kind::of::<data_select::DataSelect>(),
+    Kind::of::<data_pca::DataPca>(),
     Kind::of::<network_train::NetworkTrain>(),
     Kind::of::<critical_start::CriticalStart>(),
+    Kind::of::<critical_grid::CriticalGrid>(),
     Kind::of::<critical_search::CriticalSearch>(),
     Kind::of::<critical_classify::CriticalClassify>(),
     Kind::of::<critical_analytic::CriticalAnalytic>(),

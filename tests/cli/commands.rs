@@ -86,7 +86,7 @@ parameters
 fn kinds_are_listed_and_explained() {
     let bench = Bench::new(TEXT);
     let list = bench.run(&["kinds"]).stdout;
-    assert_eq!(list.lines().count(), 32, "{list}");
+    assert_eq!(list.lines().count(), 36, "{list}");
     assert_data_eq!(
         bench.run(&["kinds", "encoder.random"]).stdout,
         str![[r#"

@@ -77,6 +77,8 @@ pub enum Mark {
     Scatter,
     /// A bar for each mean, side by side where colors differ.
     Bar,
+    /// The share of rows up to each value of x, from 0 to 1, as a line of steps: an empirical cumulative distribution.
+    Ecdf,
     /// A cell for each mean, in the continuous color of the column `color`: heat maps, maps, frames of movies.
     Tile,
 }

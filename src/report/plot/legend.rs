@@ -81,6 +81,9 @@ fn key(canvas: &mut Canvas, entry: &LegendEntry, (left, middle): (f64, f64)) {
                 canvas.marker((center, middle), marks::line_marker(style));
             }
         }
+        Mark::Ecdf => {
+            canvas.line(&[(left, middle), (left + KEY, middle)], marks::step_stroke(style));
+        }
         Mark::Scatter => {
             let marker = marks::scatter_marker(style, entry.points);
             canvas.marker((center, middle), Marker { opacity: 1.0, ..marker });

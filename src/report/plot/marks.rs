@@ -26,6 +26,7 @@ const CROWD: usize = 2000;
 pub fn draw(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
     match series.mark {
         Mark::Line => line(canvas, series, frame, scales),
+        Mark::Ecdf => steps(canvas, series, frame, scales),
         Mark::Scatter => scatter(canvas, series, frame, scales),
         Mark::Bar => bars(canvas, series, frame, scales),
         // They are no series: every panel has its own.
@@ -79,6 +80,17 @@ fn line(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Sc
             canvas.marker(point, line_marker(series.style));
         }
     }
+}
+
+fn steps(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
+    let points: Vec<(f64, f64)> =
+        series.points.iter().map(|point| place(point, frame, scales)).collect();
+    canvas.line(&points, step_stroke(series.style));
+}
+
+/// Returns how a line of steps is drawn.
+pub fn step_stroke(Style { color, dash, muted, .. }: Style) -> Stroke {
+    Stroke { color, width: if muted { 1.2 } else { 1.8 }, dash }
 }
 
 fn scatter(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {

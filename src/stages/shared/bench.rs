@@ -82,7 +82,8 @@ impl Bench {
         assert_eq!(left.saved, stage.outputs().types, "every declared output is saved");
         let bench = Rc::clone(&self.folder);
         let outputs = left.saved.into_keys().collect();
-        Ok(Results { folder: out, outputs, metrics: left.metrics, _bench: bench })
+        let (metrics, notices) = (left.metrics, left.notices);
+        Ok(Results { folder: out, outputs, metrics, notices, _bench: bench })
     }
 }
 
@@ -95,6 +96,8 @@ pub struct Results {
     _bench: Rc<tempfile::TempDir>,
     /// Scalar results.
     pub metrics: BTreeMap<String, f64>,
+    /// What the user is told.
+    pub notices: Vec<String>,
 }
 
 impl Results {

@@ -3,19 +3,41 @@
 use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::artifacts::tensors::Tensors;
+use crate::engine::context::Context;
 use crate::engine::failure::Failure;
+use crate::engine::parameter::Input;
 use crate::landscape;
 use crate::landscape::data::{Data, Targets};
 use crate::landscape::error::LandscapeError;
 use crate::landscape::network::{Architecture, Cost, Network};
+use crate::landscape::objective::{Objective, Quartic};
 use crate::store::hash;
+
+/// A loss, as trajectories and points carry it along.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// That of a network on data.
+    Network(NetworkProblem),
+    /// A function of its parameters alone.
+    Function(Function),
+}
+
+/// A loss that needs no data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// x^4/4 - 3x^2 + 9x + 0.9y^4 + 5y^2 + 40, the example of Frye 2020, thesis, ch. 3: its one critical point is (-3, 0),
+    /// and it is gradient-flat at (-sqrt 2, 0) and (sqrt 2, 0) though no gradient vanishes there.
+    #[default]
+    Quartic,
+}
 
 /// A network's loss, as trajectories and points carry it along.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
+pub struct NetworkProblem {
     /// Units a layer, from the inputs to the outputs.
     pub sizes: Vec<usize>,
     /// Whether units have biases.
@@ -111,18 +133,65 @@ impl Samples {
     }
 }
 
+/// What stands for a function where a network's problem has its layers.
+const FUNCTION: &str = "function";
+
 impl Problem {
     /// Reads the problem that an artifact carries.
     pub fn of(carried: &Json) -> anyhow::Result<Self> {
-        serde_json::from_value(carried.clone())
-            .context("the points do not say what loss they belong to")
+        let read = match carried.get(FUNCTION) {
+            Some(function) => serde_json::from_value(function.clone()).map(Self::Function),
+            None => serde_json::from_value(carried.clone()).map(Self::Network),
+        };
+        read.context("the points do not say what loss they belong to")
     }
 
     /// The problem as artifacts carry it.
     pub fn carried(&self) -> Json {
-        serde_json::to_value(self).expect("a problem is plain data")
+        let written = match self {
+            Self::Network(network) => serde_json::to_value(network),
+            Self::Function(function) => Ok(json!({ FUNCTION: function })),
+        };
+        written.expect("a problem is plain data")
     }
 
+    /// The samples that a stage names: needed for the loss of a network, refused for a function.
+    pub fn samples(
+        &self,
+        cx: &Context<'_>,
+        data: Option<&Input<Tensors>>,
+    ) -> anyhow::Result<Option<Samples>> {
+        anyhow::ensure!(
+            data.is_none() || matches!(self, Self::Network(_)),
+            Failure::user("the points belong to a function, which has no data")
+                .hint("leave `data` out")
+        );
+        data.map(|data| Samples::of(cx.load(data)?)).transpose()
+    }
+
+    /// The loss; samples that it does not belong to are refused.
+    pub fn loss(&self, samples: Option<Samples>) -> anyhow::Result<Box<dyn Objective + Sync>> {
+        Ok(match (self, samples) {
+            (Self::Network(network), Some(samples)) => Box::new(network.loss(samples)?),
+            (Self::Network(_), None) => anyhow::bail!(
+                Failure::user("the points belong to a network, whose loss needs `data`")
+                    .hint("give `data` the edge that the network was trained on")
+            ),
+            (Self::Function(Function::Quartic), _) => Box::new(Quartic),
+        })
+    }
+}
+
+impl Function {
+    /// What its parameters are called.
+    pub fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Quartic => &["x", "y"],
+        }
+    }
+}
+
+impl NetworkProblem {
     /// The loss on the samples that it belongs to; other samples are refused.
     pub fn loss(&self, samples: Samples) -> anyhow::Result<Network> {
         anyhow::ensure!(
