@@ -19,8 +19,11 @@ pub mod starts;
 
 pub mod search;
 
+mod krylov;
 mod minres_iteration;
 pub mod minres_qlp;
+#[cfg(test)]
+mod minres_qlp_tests;
 pub mod newton_mr;
 
 pub mod gradient_norm;

@@ -201,6 +201,7 @@ mod tests {
                 iterations: Some(2),
                 norm_limit: 1e2,
                 condition_limit: 1e15,
+                ..SolverOptions::default()
             },
             search: SearchOptions { iterations: 15, tolerance: 0.0 },
         }

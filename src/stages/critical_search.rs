@@ -300,6 +300,7 @@ impl CriticalSearch {
                         iterations: m.inner_iterations,
                         norm_limit: m.norm_limit,
                         condition_limit: m.condition_limit,
+                        ..SolverOptions::default()
                     },
                     search,
                 };
