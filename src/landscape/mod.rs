@@ -26,6 +26,16 @@ pub mod minres_qlp;
 mod minres_qlp_tests;
 pub mod newton_mr;
 
+mod dense;
+pub mod newton;
+
+pub mod damped_newton;
+pub mod saddle_free;
+mod scan;
+
+#[cfg(test)]
+mod quadratic;
+
 pub mod gradient_norm;
 
 pub mod flatness;

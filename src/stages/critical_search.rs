@@ -287,7 +287,11 @@ impl CriticalSearch {
         start: &[f64],
         control: &Control<'_>,
     ) -> Result<Outcome, LandscapeError> {
-        let search = SearchOptions { iterations: self.iterations(), tolerance: self.tolerance };
+        let search = SearchOptions {
+            iterations: self.iterations(),
+            tolerance: self.tolerance,
+            ..SearchOptions::default()
+        };
         match self.method {
             SearchMethod::NewtonMr(m) => {
                 let options = NewtonMrOptions {
