@@ -152,7 +152,7 @@ fn iteration() {
 }
 
 fn search(network: &Network, start: &[f64], problem: &Problem) -> Outcome {
-    let search = SearchOptions { iterations: problem.iterations, tolerance: 0.0 };
+    let search = SearchOptions { iterations: problem.iterations, ..SearchOptions::default() };
     let options = NewtonMrOptions { search, ..NewtonMrOptions::default() };
     newton_mr::search(network, start, &options, &Control::default()).expect("options are in range")
 }
@@ -187,8 +187,11 @@ fn runs() {
     let inputs = centered_gaussian(10_000, &variances, &streams);
     let data = Data { samples: 10_000, inputs, targets: Targets::Inputs };
     let network = Network::new(Architecture::default(), data).expect("an autoencoder");
-    let start = Progress::start(&network.initialize(&streams));
-    let trajectory = descend(&network, start, &DescentOptions::default(), &Watch::default());
+    // As published: variance 1 / 64, and 10,000 steps of gradient descent.
+    let theta: Vec<f64> = network.initialize(&streams).iter().map(|w| w * 2f64.sqrt()).collect();
+    let descent = DescentOptions::default();
+    let start = Progress::start(&theta, descent.rule);
+    let trajectory = descend(&network, start, &descent, &Watch::default());
     let trajectory = trajectory.expect("a descent");
     let starts =
         StartOptions { count: 100, selection: Selection::UniformHeight, noise_variance: 0.0 };

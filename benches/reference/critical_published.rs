@@ -126,7 +126,7 @@ fn quartic(file: &Npz, table: &mut Comparisons) -> anyhow::Result<()> {
             condition_limit: 1e15,
             ..SolverOptions::default()
         },
-        search: SearchOptions { iterations: 15, tolerance: 0.0 },
+        search: SearchOptions { iterations: 15, tolerance: 0.0, ..SearchOptions::default() },
     };
     let (starts, squares) = (file.get("r0")?, file.get("sgn")?);
     let (points, critical) = (file.get("n_points")?.data, file.get("is_critical")?.data);
