@@ -128,7 +128,7 @@ impl<'a> NetworkPoint<'a> {
             add_gradient(layer, error, below, &mut self.gradient, block.length);
             if let Some(hidden) = lower.last_mut() {
                 let weights = layer.view(&self.theta).transposed();
-                products::product(weights, error, Start::Zero, &mut hidden.error, block.length);
+                products::product((weights, error), Start::Zero, &mut hidden.error, block.length);
                 for ((error, slope), curvature) in
                     hidden.error.iter_mut().zip(&hidden.slope).zip(&mut hidden.curvature)
                 {
@@ -182,15 +182,9 @@ impl Layer {
 }
 
 /// Writes a layer's weights times the features below, and its biases, into `out`.
-pub(super) fn affine(
-    layer: &Layer,
-    parameters: &[f64],
-    below: &[f64],
-    out: &mut [f64],
-    length: usize,
-) {
+fn affine(layer: &Layer, parameters: &[f64], below: &[f64], out: &mut [f64], length: usize) {
     let biases = Start::Biases(&parameters[layer.bias.clone()]);
-    products::product(layer.view(parameters), below, biases, out, length);
+    products::product((layer.view(parameters), below), biases, out, length);
 }
 
 /// Adds a layer's share of the gradient, given the error above and the features below.

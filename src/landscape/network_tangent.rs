@@ -11,7 +11,7 @@ use std::{cell::RefCell, mem};
 use crate::landscape::{
     activation::Activation,
     network::{Block, Cost, Network},
-    network_point::{NetworkPoint, State, add_gradient, affine},
+    network_point::{NetworkPoint, State, add_gradient},
     products::{self, Start},
 };
 
@@ -96,14 +96,16 @@ impl NetworkPoint<'_> {
         for (i, layer) in self.network.layers.iter().enumerate() {
             let (done, rest) = tangents.inputs.split_at_mut(i);
             let inputs = &mut rest[0][..layer.outputs * length];
+            let biases = Start::Biases(&v[layer.bias.clone()]);
             let below = i.checked_sub(1).map_or(&block.inputs, |i| &state.hidden[i].value);
-            affine(layer, v, below, inputs, length);
+            let of_weights = (layer.view(v), below.as_slice());
             if let Some(linear) = done.last() {
                 let values = &tangents.values[i - 1];
                 let values = if values.is_empty() { linear } else { values };
-                let values = &values[..layer.inputs * length];
-                let theta = layer.view(&self.theta);
-                products::product(theta, values, Start::Kept, inputs, length);
+                let of_values = (layer.view(&self.theta), &values[..layer.inputs * length]);
+                products::product_pair([of_weights, of_values], biases, inputs, length);
+            } else {
+                products::product(of_weights, biases, inputs, length);
             }
             if let Some(hidden) = state.hidden.get(i) {
                 products::multiply(inputs, &hidden.slope, &mut tangents.values[i]);
@@ -133,9 +135,9 @@ impl NetworkPoint<'_> {
             let values = tangents.values(below, layer.inputs * length);
             products::add_outer(error, values, &mut out[layer.weights.clone()], length);
             let result = &mut tangents.below[..layer.inputs * length];
-            let (theta, along) = (layer.view(&self.theta), layer.view(v));
-            products::product(theta.transposed(), tangent, Start::Zero, result, length);
-            products::product(along.transposed(), error, Start::Kept, result, length);
+            let of_error = (layer.view(&self.theta).transposed(), tangent);
+            let of_weights = (layer.view(v).transposed(), error.as_slice());
+            products::product_pair([of_error, of_weights], Start::Zero, result, length);
             let (slope, curvature) = (&hidden.slope, &hidden.curvature);
             products::scale_and_add(slope, curvature, &tangents.inputs[below], result);
             mem::swap(&mut tangents.error, &mut tangents.below);
@@ -161,7 +163,7 @@ impl NetworkPoint<'_> {
             add_gradient(layer, error, &hidden.value, out, length);
             let result = &mut tangents.below[..layer.inputs * length];
             let transposed = layer.view(&self.theta).transposed();
-            products::product(transposed, error, Start::Zero, result, length);
+            products::product((transposed, error), Start::Zero, result, length);
             for (result, slope) in result.iter_mut().zip(&hidden.slope) {
                 *result *= slope;
             }

@@ -48,9 +48,14 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Lays the weights of `R` rows side by side, for as many columns as there is room for.
     #[inline(always)]
-    fn starting_at(self, row: usize) -> &'a [f64] {
-        &self.values[row * self.row_stride..]
+    fn pack<const R: usize>(self, row: usize, column: usize, panel: &mut [[f64; R]]) {
+        let values = &self.values[row * self.row_stride..];
+        for (c, panel) in panel.iter_mut().enumerate() {
+            let values = &values[(column + c) * self.column_stride..];
+            *panel = array::from_fn(|r| values[r * self.row_stride]);
+        }
     }
 }
 
@@ -65,16 +70,29 @@ pub enum Start<'a> {
     Kept,
 }
 
-/// Writes `weights` times `features`, added to `start`, into `out`, which has one feature a row of the matrix.
-pub fn product(weights: Weights, features: &[f64], start: Start, out: &mut [f64], samples: usize) {
-    debug_assert_eq!(features.len(), weights.columns * samples, "one feature a column");
-    debug_assert_eq!(out.len(), weights.rows * samples, "one result a row");
-    Arch::new().dispatch(Product { weights, features, start, out, samples });
+/// A matrix and the features that it multiplies, one a column.
+pub type Factor<'a> = (Weights<'a>, &'a [f64]);
+
+/// Writes the product of a matrix and features, added to `start`, into `out`, which has one feature a row.
+pub fn product(factor: Factor, start: Start, out: &mut [f64], samples: usize) {
+    products(&[factor], start, out, samples);
+}
+
+/// Writes the sum of two products, added to `start`, into `out`: as one after the other, with the same bits.
+pub fn product_pair(factors: [Factor; 2], start: Start, out: &mut [f64], samples: usize) {
+    products(&factors, start, out, samples);
+}
+
+fn products(factors: &[Factor], start: Start, out: &mut [f64], samples: usize) {
+    for (weights, features) in factors {
+        debug_assert_eq!(features.len(), weights.columns * samples, "one feature a column");
+        debug_assert_eq!(out.len(), weights.rows * samples, "one result a row");
+    }
+    Arch::new().dispatch(Product { factors, start, out, samples });
 }
 
 struct Product<'a> {
-    weights: Weights<'a>,
-    features: &'a [f64],
+    factors: &'a [Factor<'a>],
     start: Start<'a>,
     out: &'a mut [f64],
     samples: usize,
@@ -85,13 +103,13 @@ impl NullaryFnOnce for Product<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { weights, features, start, out, samples } = self;
-        let mut row = 0;
-        while row < weights.rows {
-            match weights.rows - row {
-                1 => product_rows::<1>(weights, features, start, out, samples, &mut row),
-                2 | 3 => product_rows::<2>(weights, features, start, out, samples, &mut row),
-                _ => product_rows::<4>(weights, features, start, out, samples, &mut row),
+        let Self { factors, start, out, samples } = self;
+        let (mut row, rows) = (0, out.len() / samples);
+        while row < rows {
+            match rows - row {
+                1 => product_rows::<1>(factors, start, out, samples, &mut row),
+                2 | 3 => product_rows::<2>(factors, start, out, samples, &mut row),
+                _ => product_rows::<4>(factors, start, out, samples, &mut row),
             }
         }
     }
@@ -100,54 +118,78 @@ impl NullaryFnOnce for Product<'_> {
 /// Columns whose weights are laid side by side at a time.
 const PANEL: usize = 64;
 
-/// Computes `R` rows of a product, from `row` on.
+/// Computes `R` rows of a sum of products, from `row` on.
 #[inline(always)]
 fn product_rows<const R: usize>(
-    weights: Weights,
-    features: &[f64],
+    factors: &[Factor],
     start: Start,
     out: &mut [f64],
     samples: usize,
     row: &mut usize,
 ) {
     let out = &mut out[*row * samples..][..R * samples];
-    let values = weights.starting_at(*row);
-    let mut panel = [[0.0; R]; PANEL];
     let mut first = match start {
         Start::Zero => Some([0.0; R]),
         Start::Biases(biases) => Some(array::from_fn(|r| biases.get(*row + r).map_or(0.0, |b| *b))),
         Start::Kept => None,
     };
-    for column in (0..weights.columns).step_by(PANEL) {
-        let width = PANEL.min(weights.columns - column);
-        let panel = &mut panel[..width];
-        for (c, panel) in panel.iter_mut().enumerate() {
-            let values = &values[(column + c) * weights.column_stride..];
-            *panel = array::from_fn(|r| values[r * weights.row_stride]);
-        }
-        let features = &features[column * samples..][..width * samples];
+    let mut panel = [[0.0; R]; PANEL];
+    if let [(one, of_one), (other, of_other)] = factors
+        && one.columns + other.columns <= PANEL
+    {
+        let (left, right) = panel.split_at_mut(one.columns);
+        let right = &mut right[..other.columns];
+        one.pack(*row, 0, left);
+        other.pack(*row, 0, right);
         for start in (0..samples).step_by(LANES) {
-            product_tile(panel, features, first, out, samples, start);
+            let mut sums = begin(first, out, samples, start);
+            accumulate(left, of_one, &mut sums, samples, start);
+            accumulate(right, of_other, &mut sums, samples, start);
+            store(&sums, out, samples, start);
         }
-        first = None;
+        *row += R;
+        return;
+    }
+    for (weights, features) in factors {
+        for column in (0..weights.columns).step_by(PANEL) {
+            let width = PANEL.min(weights.columns - column);
+            let panel = &mut panel[..width];
+            weights.pack(*row, column, panel);
+            let features = &features[column * samples..][..width * samples];
+            for start in (0..samples).step_by(LANES) {
+                let mut sums = begin(first, out, samples, start);
+                accumulate(panel, features, &mut sums, samples, start);
+                store(&sums, out, samples, start);
+            }
+            first = None;
+        }
     }
     *row += R;
 }
 
-/// Adds the products of some columns to `R` rows of [`LANES`] samples.
+/// What the sums of `R` rows of [`LANES`] samples begin with.
 #[inline(always)]
-fn product_tile<const R: usize>(
+fn begin<const R: usize>(
+    first: Option<[f64; R]>,
+    out: &[f64],
+    samples: usize,
+    start: usize,
+) -> [[f64; LANES]; R] {
+    match first {
+        Some(first) => first.map(|first| [first; LANES]),
+        None => array::from_fn(|r| lanes(out, r * samples + start)),
+    }
+}
+
+/// Adds the products of some columns.
+#[inline(always)]
+fn accumulate<const R: usize>(
     panel: &[[f64; R]],
     features: &[f64],
-    first: Option<[f64; R]>,
-    out: &mut [f64],
+    sums: &mut [[f64; LANES]; R],
     samples: usize,
     start: usize,
 ) {
-    let mut sums: [[f64; LANES]; R] = match first {
-        Some(first) => first.map(|first| [first; LANES]),
-        None => array::from_fn(|r| lanes(out, r * samples + start)),
-    };
     for (weights, features) in panel.iter().zip(features.chunks_exact(samples)) {
         let features: [f64; LANES] = lanes(features, start);
         for r in 0..R {
@@ -156,6 +198,10 @@ fn product_tile<const R: usize>(
             }
         }
     }
+}
+
+#[inline(always)]
+fn store<const R: usize>(sums: &[[f64; LANES]; R], out: &mut [f64], samples: usize, start: usize) {
     for (sums, out) in sums.iter().zip(out.chunks_exact_mut(samples)) {
         out[start..start + LANES].copy_from_slice(sums);
     }
@@ -296,8 +342,8 @@ mod tests {
                 let view = Weights::new(&weights, rows, columns);
                 let (mut forward, mut backward, mut outer) =
                     (deltas.clone(), features.clone(), weights.clone());
-                product(view, &features, Start::Kept, &mut forward, samples);
-                product(view.transposed(), &deltas, Start::Kept, &mut backward, samples);
+                product((view, &features), Start::Kept, &mut forward, samples);
+                product((view.transposed(), &deltas), Start::Kept, &mut backward, samples);
                 add_outer(&deltas, &features, &mut outer, samples);
                 for r in 0..rows {
                     for c in 0..columns {
