@@ -64,12 +64,10 @@ impl Default for NewtonMr {
 }
 
 /// Newton's method on the gradient, by the inverse of the full Hessian.
-///
-/// Steps are taken whatever they lead to. A Hessian that is singular up to rounding ends the search.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Newton {
-    /// What each step is multiplied by, above 0.
+    /// What each step is multiplied by, above 0. Steps are taken whatever they lead to.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
 }
@@ -81,12 +79,10 @@ impl Default for Newton {
 }
 
 /// Newton's method on the gradient, by the pseudo-inverse of the full Hessian.
-///
-/// Steps are taken whatever they lead to.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PseudoInverseNewton {
-    /// What each step is multiplied by, above 0.
+    /// What each step is multiplied by, above 0. Steps are taken whatever they lead to.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
     /// Eigenvalues up to this share of the largest, in absolute value, count as zero; at least 0 and below 1.
@@ -101,14 +97,12 @@ impl Default for PseudoInverseNewton {
 }
 
 /// Newton's method on the gradient with several dampings, of which the best is taken.
-///
-/// Each damping is added to the diagonal of the Hessian; of the points that the steps lead to, the one of the smallest
-/// squared gradient norm is next, if it is smaller than before. As many solves as there are dampings share their
-/// products with the Hessian.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DampedNewton {
-    /// What is added to the diagonal, at least one number, each at least 0. Published: 100, 10, ... 1e-7.
+    /// What is added to the diagonal of the Hessian, at least one number, each at least 0: of the points that they lead to,
+    /// the one of the smallest squared gradient norm is next, if it is smaller than before. Published: 100, 10, ... 1e-7.
+    /// All of them together take no more Hessian-vector products than one.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0. The published scripts take 0.1.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -152,9 +146,6 @@ impl Default for DampedNewton {
 }
 
 /// Descent of the loss by absolute curvatures: an optimizer, which leaves saddles (Dauphin et al. 2014, NIPS 27).
-///
-/// Of the points that the dampings lead to, the one of the lowest loss is next, if it is lower than before. A search ends
-/// where the loss can fall no further, at a squared gradient norm of some 1e-16 times loss and curvature.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaddleFreeNewton {
@@ -162,7 +153,9 @@ pub struct SaddleFreeNewton {
     /// absent.
     #[schemars(range(min = 1))]
     krylov: Option<usize>,
-    /// What is added to absolute curvatures, at least one number, each at least 0.
+    /// What is added to absolute curvatures, at least one number, each at least 0: of the points that they lead to, the one
+    /// of the lowest loss is next, if it is lower than before. Where the loss can fall no further, the squared gradient
+    /// norm is still some 1e-16 times loss and curvature.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
