@@ -100,16 +100,17 @@ impl Default for PseudoInverseNewton {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DampedNewton {
-    /// What is added to the diagonal of the Hessian, at least one number, each at least 0: of the points that they lead to,
-    /// the one of the smallest squared gradient norm is next, if it is smaller than before. Published: 100, 10, ... 1e-7.
-    /// All of them together take no more Hessian-vector products than one.
+    /// What is added to the diagonal of the Hessian, at least one number, each at least 0: of the points that they lead
+    /// to, the one of the smallest squared gradient norm is next, if it is smaller than before. Published: 100, 10, ...
+    /// 1e-7. Together they take as many Hessian-vector products as the longest of them alone.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0. The published scripts take 0.1.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
-    /// Does what the published programs do, for comparison only: by mistakes in them nothing is damped, and a single step
-    /// of Newton's method is taken if it makes the gradient smaller (the last damping times the sum of the parameters is
-    /// added to each entry of a product). With `step = 0.1`, the published rates of damped Newton are those of this.
+    /// Does what the published programs do, for comparison only: by mistakes in them nothing is damped, and a single
+    /// step of Newton's method is taken if it makes the gradient smaller (the last damping times the sum of the
+    /// parameters is added to each entry of a product). With `step = 0.1`, the published rates of damped Newton are
+    /// those of this.
     as_coded: bool,
     /// Tolerance of the inner solver on its relative residuals, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -149,13 +150,13 @@ impl Default for DampedNewton {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaddleFreeNewton {
-    /// Most dimensions of the Krylov space on which curvatures are seen, at least 1; the full Hessian is decomposed where
-    /// absent.
+    /// Most dimensions of the Krylov space on which curvatures are seen, at least 1; the full Hessian is decomposed
+    /// where absent.
     #[schemars(range(min = 1))]
     krylov: Option<usize>,
-    /// What is added to absolute curvatures, at least one number, each at least 0: of the points that they lead to, the one
-    /// of the lowest loss is next, if it is lower than before. Where the loss can fall no further, the squared gradient
-    /// norm is still some 1e-16 times loss and curvature.
+    /// What is added to absolute curvatures, at least one number, each at least 0: of the points that they lead to, the
+    /// one of the lowest loss is next, if it is lower than before. Where the loss can fall no further, the squared
+    /// gradient norm is still some 1e-16 times loss and curvature.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
