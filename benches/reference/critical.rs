@@ -57,6 +57,7 @@ fn systems(file: &Npz, about: &[Value], table: &mut Comparisons) -> anyhow::Resu
             iterations: Some(number(parameters, "maxit")? as usize),
             norm_limit: number(parameters, "maxxnorm")?,
             condition_limit: number(parameters, "acondlim")?,
+            ..SolverOptions::default()
         };
         let multiply = |v: &[f64], out: &mut [f64]| {
             for (i, out) in out.iter_mut().enumerate() {

@@ -40,6 +40,9 @@ pub enum Method {
 /// A step alpha along d = -Hg is accepted where G has decreased by at least `-rho alpha d'Hg` and the slope d'(grad G)
 /// has come up to `gamma` of what it was. Backtracking cannot mend a failed curvature condition, so that a
 /// first step size that is too small ends the search at the line search's floor.
+///
+/// The programs of Frye et al. have another condition, "roosta", that no published run uses: it needs the Hessian of G
+/// and with it third derivatives of the loss, which nothing here has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineSearch {
     /// The first step size.
@@ -98,12 +101,12 @@ pub fn search(
     let mut stepper = Stepper { carried };
     loop {
         if let Some(status) = run.ends(&here.theta, &stepper.carried, &*here.point) {
-            run.record(&here.theta, &*here.point, None);
+            run.record(&here.theta, &*here.point, None, None);
             return Ok(run.finish(here.theta, status));
         }
-        let mut step = Step { size: 0.0, trials: 0, pure: false, solve: None };
+        let mut step = Step::default();
         let found = stepper.next(objective, &here, options.method, &mut step);
-        run.record(&here.theta, &*here.point, Some(step));
+        run.record(&here.theta, &*here.point, Some(step), None);
         match found {
             Ok(next) => here = next,
             Err(status) => {
@@ -217,7 +220,8 @@ mod tests {
     };
 
     fn options(method: Method, iterations: usize) -> GradientNormOptions {
-        GradientNormOptions { method, search: SearchOptions { iterations, tolerance: 0.0 } }
+        let search = SearchOptions { iterations, ..SearchOptions::default() };
+        GradientNormOptions { method, search }
     }
 
     fn run(start: [f64; 2], method: Method, iterations: usize) -> Outcome {

@@ -1,8 +1,7 @@
-//! One iteration of MINRES-QLP: a Lanczos step, rotations from both sides, and the update of the solution.
-
-use std::mem;
+//! One iteration of MINRES-QLP: rotations from both sides after a Lanczos step, and the update of the solution.
 
 use crate::landscape::{
+    krylov::{Lanczos, length},
     minres_qlp::{Flag, Report, Solution, SolverOptions},
     vector,
 };
@@ -13,14 +12,12 @@ use crate::landscape::{
 /// subdiagonal theta and eta below it; mu solves L mu = tau.
 pub(super) struct Iteration {
     /// k.
-    pub(super) count: usize,
-    pub(super) norm_b: f64,
-    /// beta at k+1, k, k-1.
-    beta: [f64; 3],
+    count: usize,
+    /// What is added to the diagonal of the matrix of the Lanczos process; A is the sum.
+    shift: f64,
+    norm_b: f64,
     /// ||Ab|| / ||b||.
     image_norm: f64,
-    /// The Lanczos residuals, beta times the Lanczos vector, at k+1 and k.
-    residuals: [Vec<f64>; 2],
     left: Rotation,
     /// The rotation from the right of columns k-1 and k.
     near: Rotation,
@@ -55,15 +52,14 @@ pub(super) struct Iteration {
 }
 
 impl Iteration {
-    pub(super) fn new(b: &[f64]) -> Self {
+    pub(super) fn new(b: &[f64], shift: f64) -> Self {
         let norm_b = vector::norm(b);
         let zeros = || vec![0.0; b.len()];
         Self {
             count: 0,
+            shift,
             norm_b,
-            beta: [norm_b, 0.0, 0.0],
             image_norm: 0.0,
-            residuals: [b.to_vec(), zeros()],
             left: Rotation::START,
             near: Rotation::START,
             far: Rotation::START,
@@ -89,20 +85,21 @@ impl Iteration {
         }
     }
 
-    /// Carries out one iteration; returns a flag if it is the last.
+    /// Carries out one iteration after a Lanczos step; returns a flag if it is the last.
     pub(super) fn step<A: FnMut(&[f64], &mut [f64])>(
         &mut self,
+        lanczos: &Lanczos,
         multiply: &mut A,
         limit: usize,
         options: &SolverOptions,
     ) -> Option<Flag> {
         self.count += 1;
-        let (v, alpha) = self.lanczos(multiply);
-        let [beta_next, beta, beta_last] = self.beta;
+        let alpha = lanczos.alpha + self.shift;
+        let [beta_next, beta, beta_last] = lanczos.beta;
         if self.count == 1 {
             self.image_norm = length([alpha, beta_next]);
             if beta_next == 0.0 {
-                return Some(self.eigenvector(&v, alpha, options.norm_limit));
+                return Some(self.eigenvector(&lanczos.v, alpha, options.norm_limit));
             }
         } else if self.count == 2 && self.kernel_holds_b(length([beta, alpha, beta_next])) {
             return Some(Flag::LeastSquaresToRounding);
@@ -110,7 +107,7 @@ impl Iteration {
         let row_norm = length([beta_last, alpha, beta_next]);
         let gamma_bar = self.rotate(alpha, beta_next);
         let refused = self.components(options.norm_limit);
-        self.extend(&v);
+        self.extend(&lanczos.v);
         (self.far, self.gamma[1]) = Rotation::of(self.gamma[1], self.epsilon_next);
         self.estimate(row_norm, refused);
         if !(self.phi + self.xnorm + self.anorm).is_finite() {
@@ -118,7 +115,7 @@ impl Iteration {
         }
         if refused.is_some() && self.count == 1 {
             // Without a second iteration there is no estimate of ||A|| to hold ||Ab|| against, so one is made.
-            let norm = self.second_image_norm(multiply);
+            let norm = lanczos.next_image_norm(multiply, self.shift);
             if self.kernel_holds_b(norm) {
                 return Some(Flag::LeastSquaresToRounding);
             }
@@ -128,32 +125,6 @@ impl Iteration {
         }
         let relares = length([gamma_bar, self.delta_next]) / self.anorm;
         self.stop(relares, limit, options).or(refused)
-    }
-
-    /// Returns the Lanczos vector v at k and alpha = v'Av, and makes the residual at k+1.
-    fn lanczos<A: FnMut(&[f64], &mut [f64])>(&mut self, multiply: &mut A) -> (Vec<f64>, f64) {
-        let [beta, beta_last, _] = self.beta;
-        let [current, last] = &mut self.residuals;
-        let v: Vec<f64> = current.iter().map(|r| r / beta).collect();
-        let mut next = vec![0.0; v.len()];
-        multiply(&v, &mut next);
-        if self.count > 1 {
-            vector::add_scaled(-beta / beta_last, last, &mut next);
-        }
-        let alpha = vector::dot(&v, &next);
-        vector::add_scaled(-alpha / beta, current, &mut next);
-        push(&mut self.beta, vector::norm(&next));
-        *last = mem::replace(current, next);
-        (v, alpha)
-    }
-
-    /// Returns ||Av|| for the second Lanczos vector v.
-    fn second_image_norm<A: FnMut(&[f64], &mut [f64])>(&self, multiply: &mut A) -> f64 {
-        let [current, _] = &self.residuals;
-        let v: Vec<f64> = current.iter().map(|r| r / self.beta[0]).collect();
-        let mut image = vec![0.0; v.len()];
-        multiply(&v, &mut image);
-        vector::norm(&image)
     }
 
     /// Tells whether Ab is zero up to rounding, given a bound of ||A|| from below; if so, x becomes 0.
@@ -294,6 +265,11 @@ impl Iteration {
         tests.into_iter().find_map(|(holds, flag)| holds.then_some(flag))
     }
 
+    /// Returns x, which is not finite where the recurrences are not.
+    pub(super) fn x(&self) -> &[f64] {
+        &self.x
+    }
+
     /// Reports on the solution with residuals computed anew, by two more products.
     pub(super) fn finish<A: FnMut(&[f64], &mut [f64])>(
         mut self,
@@ -301,6 +277,13 @@ impl Iteration {
         b: &[f64],
         mut flag: Flag,
     ) -> Solution {
+        let shift = self.shift;
+        let mut apply = |v: &[f64], out: &mut [f64]| {
+            multiply(v, out);
+            if shift != 0.0 {
+                vector::add_scaled(shift, v, out);
+            }
+        };
         let (mut image, mut normal) = (vec![0.0; b.len()], vec![0.0; b.len()]);
         if self.x.iter().any(|x| !x.is_finite()) {
             flag = Flag::NotFinite;
@@ -308,11 +291,11 @@ impl Iteration {
         if flag == Flag::NotFinite {
             self.x.fill(0.0);
         } else {
-            multiply(&self.x, &mut image);
+            apply(&self.x, &mut image);
         }
         let residual: Vec<f64> = b.iter().zip(&image).map(|(b, image)| b - image).collect();
         if flag != Flag::NotFinite {
-            multiply(&residual, &mut normal);
+            apply(&residual, &mut normal);
         }
         let rolled_back = flag.rolls_back();
         let xnorm = vector::norm(&self.x);
@@ -361,11 +344,6 @@ impl Rotation {
     }
 }
 
-/// Returns the Euclidean length.
-fn length<const N: usize>(sides: [f64; N]) -> f64 {
-    sides.iter().map(|side| side * side).sum::<f64>().sqrt()
-}
-
 /// Divides, with 0 / 0 = 0.
 fn quotient(numerator: f64, denominator: f64) -> f64 {
     if numerator == 0.0 { 0.0 } else { numerator / denominator }
@@ -375,4 +353,52 @@ fn quotient(numerator: f64, denominator: f64) -> f64 {
 fn push<const N: usize>(values: &mut [f64; N], value: f64) {
     values.rotate_right(1);
     values[0] = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::landscape::krylov::Basis;
+
+    #[test]
+    fn a_zero_pivot_is_refused_and_told_as_an_infinite_condition() {
+        // Tridiagonal and singular: the Lanczos vectors are the unit vectors, and all numbers but square roots of 2 exact.
+        let mut multiply = |v: &[f64], out: &mut [f64]| {
+            out.copy_from_slice(&[v[1], v[0] + v[2], v[1]]);
+        };
+        let options = SolverOptions {
+            rtol: 0.0,
+            norm_limit: f64::INFINITY,
+            condition_limit: f64::INFINITY,
+            ..SolverOptions::default()
+        };
+        let b = [1.0, 0.0, 0.0];
+        let mut lanczos = Lanczos::new(&b, Basis::Passing);
+        let mut iteration = Iteration::new(&b, 0.0);
+        let mut flags = Vec::new();
+        for _ in 0..3 {
+            lanczos.step(&mut multiply);
+            flags.push(iteration.step(&lanczos, &mut multiply, 3, &options));
+        }
+        assert_eq!(flags, [None, None, Some(Flag::ConditionLimit)]);
+        assert_eq!((iteration.gamma[0], iteration.mu[0]), (0.0, 0.0));
+        // The pseudo-inverse of the matrix times b.
+        let error = vector::norm(&vector::moved(iteration.x(), -1.0, &[0.0, 0.5, 0.0]));
+        assert!(error < 1e-15, "{:?}", iteration.x());
+    }
+
+    #[test]
+    fn what_is_refused_is_told_apart() {
+        let refuse = |gamma: f64, settled_norm: f64, norm_limit: f64| {
+            let mut iteration = Iteration::new(&[1.0], 0.0);
+            (iteration.count, iteration.tau[0], iteration.gamma[0]) = (1, 3.0, gamma);
+            iteration.settled_norm = settled_norm;
+            (iteration.components(norm_limit), iteration.mu[0])
+        };
+        assert_eq!(refuse(2.0, 0.0, 10.0), (None, 1.5));
+        assert_eq!(refuse(2.0, 0.0, 1.0), (Some(Flag::NormLimit), 0.0));
+        assert_eq!(refuse(0.0, 0.0, 10.0), (Some(Flag::Singular), 0.0));
+        assert_eq!(refuse(2.0, 10.0, 10.0), (Some(Flag::Singular), 0.0));
+        assert_eq!(Flag::Singular.code(), 9);
+    }
 }

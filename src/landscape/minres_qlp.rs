@@ -2,11 +2,13 @@
 //!
 //! Solves min ||x|| among the minimizers of ||Ax - b|| from products with A alone (Choi, Paige and Saunders, SIAM J.
 //! Sci. Comput. 33, 2011). As in the searches of Frye et al. 2021, every iteration is a QLP iteration (no cheaper
-//! MINRES phase comes first), the Lanczos vectors are not reorthogonalized, and there is no preconditioner. Unlike in
-//! those runs, the solution is 0 where b lies in the kernel of A, up to the rounding of the products.
+//! MINRES phase comes first), there is no preconditioner, and the Lanczos vectors are reorthogonalized only where that
+//! is asked for. Unlike in those runs, the solution is 0 where b lies in the kernel of A, up to the rounding of the
+//! products.
 
 use crate::landscape::{
     error::{LandscapeError, expect_option},
+    krylov::{Basis, Lanczos},
     minres_iteration::Iteration,
 };
 
@@ -21,12 +23,24 @@ pub struct SolverOptions {
     pub norm_limit: f64,
     /// The largest condition number of the part of A that is inverted.
     pub condition_limit: f64,
+    /// Whether every Lanczos vector is made orthogonal to all before it.
+    ///
+    /// Without, as published, an ill-conditioned A takes more iterations than it has rows, and the iterates of two
+    /// machines differ. With it, k iterations keep k vectors and take about 4k^2 operations an entry beside the
+    /// products.
+    pub reorthogonalize: bool,
 }
 
 impl Default for SolverOptions {
     /// The values of Frye et al. 2021.
     fn default() -> Self {
-        Self { rtol: 5e-4, iterations: None, norm_limit: 1e4, condition_limit: 1e7 }
+        Self {
+            rtol: 5e-4,
+            iterations: None,
+            norm_limit: 1e4,
+            condition_limit: 1e7,
+            reorthogonalize: false,
+        }
     }
 }
 
@@ -62,7 +76,8 @@ pub enum Flag {
     ConditionLimit,
     /// The iterations ran out.
     IterationLimit,
-    /// The system appears to be singular.
+    /// A pivot is zero, or what is settled of x as long as it may be. No solve ends as this: the first makes the
+    /// condition infinite, the second is told by the norm of x.
     Singular,
     /// A product with A, or a recurrence over such products, left the finite numbers; x = 0.
     NotFinite,
@@ -137,20 +152,65 @@ pub fn solve<A>(mut multiply: A, b: &[f64], options: &SolverOptions) -> Solution
 where
     A: FnMut(&[f64], &mut [f64]),
 {
-    let mut iteration = Iteration::new(b);
+    let mut stopped = solve_shifted(&mut multiply, b, &[0.0], options);
+    stopped.pop().expect("one shift has one solution").finish(multiply, b)
+}
+
+/// Solves (A + shift I)x = b for each of several shifts, with no more products than the longest of the solves needs.
+///
+/// The Lanczos vectors of A from b are those of A + shift I, and its tridiagonal matrix is shifted alike, so that the
+/// iterates are those of a solve for each shift, up to rounding.
+pub fn solve_shifted<A>(
+    mut multiply: A,
+    b: &[f64],
+    shifts: &[f64],
+    options: &SolverOptions,
+) -> Vec<Stopped>
+where
+    A: FnMut(&[f64], &mut [f64]),
+{
     let limit = options.iterations.unwrap_or(b.len());
-    let flag = loop {
-        if iteration.norm_b == 0.0 {
-            break Flag::Zero;
-        }
-        if iteration.count >= limit {
-            break Flag::IterationLimit;
-        }
-        if let Some(flag) = iteration.step(&mut multiply, limit, options) {
-            break flag;
-        }
+    let basis = if options.reorthogonalize { Basis::Kept } else { Basis::Passing };
+    let mut lanczos = Lanczos::new(b, basis);
+    let at_once = match (lanczos.beta[0], limit) {
+        (0.0, _) => Some(Flag::Zero),
+        (_, 0) => Some(Flag::IterationLimit),
+        _ => None,
     };
-    iteration.finish(multiply, b, flag)
+    let start = |shift: &f64| (Iteration::new(b, *shift), at_once);
+    let mut systems: Vec<(Iteration, Option<Flag>)> = shifts.iter().map(start).collect();
+    while systems.iter().any(|(_, flag)| flag.is_none()) {
+        lanczos.step(&mut multiply);
+        for (iteration, flag) in systems.iter_mut().filter(|(_, flag)| flag.is_none()) {
+            *flag = iteration.step(&lanczos, &mut multiply, limit, options);
+        }
+    }
+    let stopped =
+        |(iteration, flag): (Iteration, Option<Flag>)| flag.map(|flag| Stopped { iteration, flag });
+    systems.into_iter().filter_map(stopped).collect()
+}
+
+/// A solve that has stopped, whose residuals are not known yet.
+pub struct Stopped {
+    iteration: Iteration,
+    flag: Flag,
+}
+
+impl Stopped {
+    /// Returns why the solve stopped.
+    pub fn flag(&self) -> Flag {
+        self.flag
+    }
+
+    /// Returns the solution, which is not finite where the recurrences are not.
+    pub fn x(&self) -> &[f64] {
+        self.iteration.x()
+    }
+
+    /// Reports on the solution, by two more products with the same A and b.
+    pub fn finish<A: FnMut(&[f64], &mut [f64])>(self, multiply: A, b: &[f64]) -> Solution {
+        self.iteration.finish(multiply, b, self.flag)
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +255,7 @@ mod tests {
         iterations: Some(200),
         norm_limit: 1e7,
         condition_limit: 1e15,
+        reorthogonalize: false,
     };
 
     /// Solves with b = Q c for standard normal c, times `kernel` where the eigenvalue is zero.

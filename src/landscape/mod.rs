@@ -19,9 +19,22 @@ pub mod starts;
 
 pub mod search;
 
+mod krylov;
 mod minres_iteration;
 pub mod minres_qlp;
+#[cfg(test)]
+mod minres_qlp_tests;
 pub mod newton_mr;
+
+mod dense;
+pub mod newton;
+
+pub mod damped_newton;
+pub mod saddle_free;
+mod scan;
+
+#[cfg(test)]
+mod quadratic;
 
 pub mod gradient_norm;
 

@@ -7,7 +7,7 @@
 
 use crate::landscape::{
     error::{LandscapeError, expect_option},
-    minres_qlp::{self, Flag, Solution, SolverOptions},
+    minres_qlp::{self, Flag, SolverOptions},
     objective::{Objective, Point},
     search::{Control, Outcome, Run, SearchOptions, Status, Step},
     vector,
@@ -56,7 +56,7 @@ pub fn search(
     let mut point = objective.evaluate(&theta);
     loop {
         if let Some(status) = run.ends(&theta, &[alpha], &*point) {
-            run.record(&theta, &*point, None);
+            run.record(&theta, &*point, None, None);
             return Ok(run.finish(theta, status));
         }
         let gradient = point.gradient();
@@ -71,12 +71,12 @@ pub fn search(
             // g'Hp, by the symmetry of H.
             slope: vector::dot(gradient, &solution.image),
         };
-        let mut step = Step { size: 0.0, trials: 0, pure: false, solve: Some(solution.report) };
-        let found = match without_step(&solution) {
+        let mut step = Step { solve: Some(solution.report), ..Step::default() };
+        let found = match without_step(solution.report.flag, &solution.x) {
             Some(status) => Err(status),
             None => line.backtrack(alpha, options, &mut step),
         };
-        run.record(&theta, &*point, Some(step));
+        run.record(&theta, &*point, Some(step), Some(&solution.x));
         match found {
             Ok((next, at_next)) => {
                 alpha = (step.size / options.beta).min(1.0);
@@ -91,10 +91,10 @@ pub fn search(
 }
 
 /// Says why a solution gives no direction, if it gives none.
-fn without_step(solution: &Solution) -> Option<Status> {
-    match solution.report.flag {
+pub(super) fn without_step(flag: Flag, x: &[f64]) -> Option<Status> {
+    match flag {
         Flag::NotFinite => Some(Status::NotFinite),
-        _ if solution.x.iter().any(|x| *x != 0.0) => None,
+        _ if x.iter().any(|x| *x != 0.0) => None,
         Flag::NormLimit => Some(Status::NormLimit),
         _ => Some(Status::ZeroStep),
     }
@@ -201,8 +201,9 @@ mod tests {
                 iterations: Some(2),
                 norm_limit: 1e2,
                 condition_limit: 1e15,
+                ..SolverOptions::default()
             },
-            search: SearchOptions { iterations: 15, tolerance: 0.0 },
+            search: SearchOptions { iterations: 15, ..SearchOptions::default() },
         }
     }
 
@@ -277,7 +278,7 @@ mod tests {
             let options = NewtonMrOptions { search: search_options, ..quartic_options() };
             search(&Quartic, start, &options, control).unwrap()
         };
-        let many = SearchOptions { iterations: 100, tolerance: 0.0 };
+        let many = SearchOptions { iterations: 100, ..SearchOptions::default() };
         let free = Control::default();
         let critical = run(&[-3.0, 0.0], many, &free);
         assert_eq!((critical.status, critical.iterations), (Status::Converged, 0));

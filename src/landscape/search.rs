@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::landscape::{
+    dense,
     error::{LandscapeError, expect_finite, expect_length, expect_option},
     minres_qlp::{Flag, Report},
     objective::{Objective, Point},
@@ -12,19 +13,21 @@ use crate::landscape::{
 /// A gradient is rounding where its norm is at most this many units in the last place of ||H|| ||theta||.
 const ROUNDING: f64 = 8.0 * f64::EPSILON;
 
-/// When a search ends.
+/// When a search ends, and what it records.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchOptions {
     /// The most steps.
     pub iterations: usize,
     /// The search has converged where the squared gradient norm is at most this; 0 asks for a gradient of zero.
     pub tolerance: f64,
+    /// Whether the rows of the trace have [`Frobenius`] residuals: a Hessian product a parameter at each point.
+    pub frobenius: bool,
 }
 
 impl Default for SearchOptions {
     /// 500 steps as in Frye et al. 2021, whose runs never stop early: success is judged afterwards.
     fn default() -> Self {
-        Self { iterations: 500, tolerance: 0.0 }
+        Self { iterations: 500, tolerance: 0.0, frobenius: false }
     }
 }
 
@@ -49,11 +52,15 @@ pub enum Status {
     NotFinite,
     /// The caller asked to stop.
     Cancelled,
+    /// The Hessian is singular up to rounding, so that it has no inverse.
+    Singular,
+    /// No candidate for the next point is better than the point, by what the method goes by.
+    NoDecrease,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Converged,
         Self::ConvergedToRounding,
         Self::MaxIterations,
@@ -62,11 +69,16 @@ impl Status {
         Self::NormLimit,
         Self::NotFinite,
         Self::Cancelled,
+        Self::Singular,
+        Self::NoDecrease,
     ];
 
     /// Tells success from failure where no step was found; `curvature` is an estimate of ||H|| from below.
     pub(super) fn at(self, theta: &[f64], point: &dyn Point, curvature: f64) -> Self {
-        let without_step = matches!(self, Self::LineSearchFloor | Self::ZeroStep | Self::NormLimit);
+        let without_step = !matches!(
+            self,
+            Self::Converged | Self::MaxIterations | Self::NotFinite | Self::Cancelled
+        );
         let rounding = ROUNDING * curvature * vector::norm(theta);
         if without_step && point.squared_gradient_norm() <= rounding * rounding {
             Self::ConvergedToRounding
@@ -87,6 +99,8 @@ impl fmt::Display for Status {
             Self::NormLimit => "norm_limit",
             Self::NotFinite => "not_finite",
             Self::Cancelled => "cancelled",
+            Self::Singular => "singular",
+            Self::NoDecrease => "no_decrease",
         })
     }
 }
@@ -98,20 +112,66 @@ pub struct TraceRow {
     pub iteration: usize,
     pub loss: f64,
     pub squared_gradient_norm: f64,
+    /// Only where the search was asked for it, and its numbers are finite.
+    pub frobenius: Option<Frobenius>,
     /// `None` at the last point, unless a step was tried there in vain.
     pub step: Option<Step>,
 }
 
-/// A step of a search.
+/// How well a direction p solves Hp = -g, by the full Hessian H.
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frobenius {
+    /// ||H||_F.
+    pub norm: f64,
+    /// `None` at the last point, and of methods that do not solve for a direction.
+    pub residuals: Option<Residuals>,
+}
+
+/// Residuals against the Frobenius norm, as printed in Frye et al. 2021; a [`Report`] has them against an estimate of
+/// the spectral norm, as published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residuals {
+    /// r = ||Hp + g|| / (||H||_F ||p|| + ||g||), in [0, 1].
+    pub relres: f64,
+    /// `r_H` = ||H(Hp + g)|| / (||H||_F ||Hp + g||), in [0, 1].
+    pub relares: f64,
+}
+
+impl Frobenius {
+    /// Measures at a point; costs a Hessian product a parameter, and two for a direction.
+    fn of(point: &dyn Point, direction: Option<&[f64]>) -> Self {
+        let norm = dense::frobenius_norm(point);
+        let residuals = direction.map(|p| {
+            let (mut residual, mut normal) = (vec![0.0; p.len()], vec![0.0; p.len()]);
+            point.hessian_vector(p, &mut residual);
+            vector::add_scaled(1.0, point.gradient(), &mut residual);
+            point.hessian_vector(&residual, &mut normal);
+            let of_residual = vector::norm(&residual);
+            let quotient = |a: f64, b: f64| if a == 0.0 { 0.0 } else { a / b };
+            Residuals {
+                relres: quotient(
+                    of_residual,
+                    norm * vector::norm(p) + vector::norm(point.gradient()),
+                ),
+                relares: quotient(vector::norm(&normal), norm * of_residual),
+            }
+        });
+        Self { norm, residuals }
+    }
+}
+
+/// A step of a search.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Step {
     /// The factor of the direction; 0 where none was accepted.
     pub size: f64,
-    /// How many step sizes were tried.
+    /// How many points were tried.
     pub trials: usize,
     /// Whether the full step was accepted by its own test.
     pub pure: bool,
-    /// How the direction was found; `None` if no system was solved.
+    /// What was added to the curvatures for the best of the directions; `None` where there was none to choose from.
+    pub damping: Option<f64>,
+    /// How the direction was found; `None` if no system was solved by MINRES-QLP.
     pub solve: Option<Report>,
 }
 
@@ -245,12 +305,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn record(&mut self, theta: &[f64], point: &dyn Point, step: Option<Step>) {
+    /// Records a point and the step from there; `direction` is what was found in place of -H^-1 g, if anything was.
+    pub(super) fn record(
+        &mut self,
+        theta: &[f64],
+        point: &dyn Point,
+        step: Option<Step>,
+        direction: Option<&[f64]>,
+    ) {
         let iteration = self.trace.len();
         let row = TraceRow {
             iteration,
             loss: point.loss(),
             squared_gradient_norm: point.squared_gradient_norm(),
+            frobenius: self.frobenius(point, direction),
             step,
         };
         (self.control.observe)(&row);
@@ -261,6 +329,15 @@ impl<'a> Run<'a> {
         {
             self.flattest = Some(FlattestPoint { iteration, theta: theta.to_vec(), report });
         }
+    }
+
+    fn frobenius(&self, point: &dyn Point, direction: Option<&[f64]>) -> Option<Frobenius> {
+        if !self.options.frobenius || !point.is_finite() {
+            return None;
+        }
+        let direction = direction.filter(|p| p.iter().all(|entry| entry.is_finite()));
+        let frobenius = Frobenius::of(point, direction);
+        frobenius.norm.is_finite().then_some(frobenius)
     }
 
     pub(super) fn finish(self, theta: Vec<f64>, status: Status) -> Outcome {

@@ -7,6 +7,8 @@ pub mod critical_analytic;
 pub mod critical_classify;
 pub mod critical_grid;
 pub mod critical_search;
+#[cfg(test)]
+mod critical_search_tests;
 pub mod critical_start;
 pub mod data_downsample;
 pub mod data_gaussian;

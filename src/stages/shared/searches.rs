@@ -13,7 +13,9 @@ use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::stage::Files;
 use crate::landscape::minres_qlp::{Flag, Report};
-use crate::landscape::search::{FlattestPoint, Outcome, Place, Reached, Status, Step, TraceRow};
+use crate::landscape::search::{
+    FlattestPoint, Frobenius, Outcome, Place, Reached, Residuals, Status, Step, TraceRow,
+};
 
 /// How far one search is.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,9 +131,13 @@ impl<'a> Told<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Searches(pub Vec<Search>);
 
-/// A row of a trace: loss, squared gradient norm, then a step (whether there is one, size, trials, whether it is pure)
-/// and a solve (whether there is one, and its report).
-type Row = [f64; 7 + REPORT];
+/// A row of a trace: loss, squared gradient norm; a step (whether there is one, size, trials, whether it is pure); a
+/// damping (whether there is one, and it); the Frobenius norm and residuals by it (each whether there is one, and it); a
+/// solve (whether there is one, and its report).
+type Row = [f64; BEFORE_REPORT + REPORT];
+
+/// Numbers of a row before those of its report.
+const BEFORE_REPORT: usize = 14;
 
 /// Numbers of a report.
 const REPORT: usize = 8;
@@ -141,7 +147,7 @@ const REPORT: usize = 8;
 type Head = [f64; 6];
 
 impl Checkpoint for Searches {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     fn place(&self) -> String {
         let steps: usize = self.0.iter().map(|search| search.trace().len()).sum();
@@ -255,32 +261,52 @@ fn cut<'a, T>(from: &mut &'a [T], count: usize) -> anyhow::Result<&'a [T]> {
 
 fn to_row(row: &TraceRow) -> Row {
     let flag = |yes: bool| f64::from(u8::from(yes));
-    let mut numbers = [0.0; 7 + REPORT];
-    (numbers[0], numbers[1]) = (row.loss, row.squared_gradient_norm);
-    if let Some(Step { size, trials, pure, solve }) = row.step {
-        numbers[2..7].copy_from_slice(&[
-            1.0,
-            size,
-            trials as f64,
-            flag(pure),
-            flag(solve.is_some()),
-        ]);
-        if let Some(report) = solve {
-            numbers[7..].copy_from_slice(&to_numbers(&report));
-        }
+    let maybe = |value: Option<f64>| [flag(value.is_some()), value.unwrap_or(0.0)];
+    let stepped = flag(row.step.is_some());
+    let Step { size, trials, pure, damping, solve } = row.step.unwrap_or_default();
+    let residuals = row.frobenius.and_then(|frobenius| frobenius.residuals);
+    let [damped, damping] = maybe(damping);
+    let [normed, norm] = maybe(row.frobenius.map(|frobenius| frobenius.norm));
+    let [solved_by_norm, relres] = maybe(residuals.map(|residuals| residuals.relres));
+    let relares = residuals.map_or(0.0, |residuals| residuals.relares);
+    let (trials, pure, solved) = (trials as f64, flag(pure), flag(solve.is_some()));
+    let mut numbers = [0.0; BEFORE_REPORT + REPORT];
+    numbers[..BEFORE_REPORT].copy_from_slice(&[
+        row.loss,
+        row.squared_gradient_norm,
+        stepped,
+        size,
+        trials,
+        pure,
+        damped,
+        damping,
+        normed,
+        norm,
+        solved_by_norm,
+        relres,
+        relares,
+        solved,
+    ]);
+    if let Some(report) = solve {
+        numbers[BEFORE_REPORT..].copy_from_slice(&to_numbers(&report));
     }
     numbers
 }
 
 fn from_row((iteration, row): (usize, &Row)) -> anyhow::Result<TraceRow> {
-    let [loss, squared_gradient_norm, stepped, size, trials, pure, solved, report @ ..] = row;
-    let solve = (*solved > 0.0).then(|| from_numbers(report)).transpose()?;
-    let step = Step { size: *size, trials: *trials as usize, pure: *pure > 0.0, solve };
+    let [loss, squared_gradient_norm, stepped, size, trials, pure, rest @ ..] = *row;
+    let [damped, damping, normed, norm, solved_by_norm, relres, relares, solved, report @ ..] =
+        rest;
+    let solve = (solved > 0.0).then(|| from_numbers(&report)).transpose()?;
+    let damping = (damped > 0.0).then_some(damping);
+    let step = Step { size, trials: trials as usize, pure: pure > 0.0, damping, solve };
+    let residuals = (solved_by_norm > 0.0).then_some(Residuals { relres, relares });
     Ok(TraceRow {
         iteration,
-        loss: *loss,
-        squared_gradient_norm: *squared_gradient_norm,
-        step: (*stepped > 0.0).then_some(step),
+        loss,
+        squared_gradient_norm,
+        frobenius: (normed > 0.0).then_some(Frobenius { norm, residuals }),
+        step: (stepped > 0.0).then_some(step),
     })
 }
 
@@ -311,9 +337,17 @@ mod tests {
     fn searches_are_read_as_they_were_written() {
         let row = |iteration: usize, flag: Option<Flag>| {
             let solve = flag.map(report);
-            let step = Step { size: 0.25, trials: iteration, pure: iteration == 1, solve };
-            let step = (iteration != 2).then_some(step);
-            TraceRow { iteration, loss: 1.0 / 3.0, squared_gradient_norm: f64::INFINITY, step }
+            let damping = flag.map(|flag| flag.code() as f64 / 7.0);
+            let pure = iteration == 1;
+            let step = Step { size: 0.25, trials: iteration, pure, damping, solve };
+            let residuals = damping.map(|relres| Residuals { relres, relares: 1e-9 });
+            TraceRow {
+                iteration,
+                loss: 1.0 / 3.0,
+                squared_gradient_norm: f64::INFINITY,
+                frobenius: (iteration != 1).then_some(Frobenius { norm: 0.0, residuals }),
+                step: (iteration != 2).then_some(step),
+            }
         };
         let mut searches = vec![Search::Waiting];
         for (i, status) in Status::ALL.into_iter().enumerate() {
