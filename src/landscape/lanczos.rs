@@ -5,14 +5,13 @@
 //! as many eigenvalues below any number as T (Cauchy's interlacing, ibid. 10.1), and one within ||Hy - xy|| of any x for
 //! any unit vector y (ibid. 4.5). That nothing lies further out is likely after enough steps, and not proven.
 
-use std::ops::ControlFlow;
-
 use faer::Mat;
 
 use crate::{
     landscape::{
         error::{LandscapeError, expect_option},
         hessian::{self, Eigen},
+        krylov::{Basis, Lanczos},
         vector,
     },
     rng::Streams,
@@ -24,14 +23,11 @@ pub type Multiply<'a> = dyn Fn(&[f64], &mut [f64]) + Sync + 'a;
 /// What rounding may shift eigenvalues by, as a share of the norm: products sum over data and parameters.
 const ROUNDING: f64 = 1e-13;
 
-/// A next direction this small, as a share of the norm, is rounding: the Krylov space is invariant.
-const BREAKDOWN: f64 = 64.0 * f64::EPSILON;
-
 /// An orthonormal basis of a Krylov space, and the tridiagonal matrix there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Krylov {
-    /// Orthonormal vectors.
-    pub basis: Vec<Vec<f64>>,
+    /// Orthonormal vectors, one after another.
+    pub basis: Vec<f64>,
     /// The diagonal.
     pub diagonal: Vec<f64>,
     /// Beside the diagonal, one number less than there are vectors.
@@ -47,56 +43,29 @@ pub fn krylov(
     steps: usize,
 ) -> Result<Krylov, LandscapeError> {
     let norm = vector::norm(start);
-    expect_option("the norm of the start", "finite and above 0", norm, |n| {
-        n > 0.0 && n.is_finite()
-    })?;
-    let mut space = Krylov { basis: Vec::new(), diagonal: Vec::new(), beside: Vec::new() };
-    let mut next: Vec<f64> = start.iter().map(|value| value / norm).collect();
+    let is_length = |norm: f64| norm > 0.0 && norm.is_finite();
+    expect_option("the norm of the start", "finite and above 0", norm, is_length)?;
+    let mut multiply = |v: &[f64], out: &mut [f64]| multiply(v, out);
+    let mut lanczos = Lanczos::new(start, Basis::Kept);
+    let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..steps.min(start.len()) {
-        if space.extend(multiply, &mut next)?.is_break() {
+        lanczos.step(&mut multiply);
+        let next = lanczos.beta[0];
+        if !lanczos.alpha.is_finite() || !next.is_finite() {
+            let what = "a product with the Hessian";
+            return Err(LandscapeError::NotFinite { what, entry: diagonal.len() });
+        }
+        diagonal.push(lanczos.alpha);
+        beside.push(next);
+        if next == 0.0 {
             break;
         }
     }
-    space.beside.truncate(space.basis.len().saturating_sub(1));
-    Ok(space)
+    beside.pop();
+    Ok(Krylov { basis: lanczos.into_basis(), diagonal, beside })
 }
 
 impl Krylov {
-    /// Takes up a unit vector and leaves the next in its place; breaks where there is none.
-    fn extend(
-        &mut self,
-        multiply: &Multiply<'_>,
-        next: &mut Vec<f64>,
-    ) -> Result<ControlFlow<()>, LandscapeError> {
-        let mut product = vec![0.0; next.len()];
-        multiply(next, &mut product);
-        let diagonal = vector::dot(next, &product);
-        if !vector::norm_squared(&product).is_finite() {
-            return Err(LandscapeError::NotFinite { what: "a Hessian product", entry: 0 });
-        }
-        self.basis.push(std::mem::take(next));
-        self.diagonal.push(diagonal);
-        for _ in 0..2 {
-            for before in &self.basis {
-                vector::add_scaled(-vector::dot(before, &product), before, &mut product);
-            }
-        }
-        let beside = vector::norm(&product);
-        if beside <= BREAKDOWN * self.norm() {
-            return Ok(ControlFlow::Break(()));
-        }
-        self.beside.push(beside);
-        product.iter_mut().for_each(|value| *value /= beside);
-        *next = product;
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// A bound of ||T||, and so about that of ||H|| from below.
-    fn norm(&self) -> f64 {
-        let beside = self.beside.iter().fold(0.0, |most: f64, value| most.max(*value));
-        self.diagonal.iter().fold(0.0, |most: f64, value| most.max(value.abs())) + 2.0 * beside
-    }
-
     /// The Ritz values, ascending, with their coordinates in the basis.
     pub fn ritz(&self) -> Result<Eigen, LandscapeError> {
         let size = self.diagonal.len();
@@ -156,7 +125,7 @@ pub fn ends(
     let is_told = |i: &usize| *i < options.told || *i + options.told >= count;
     let told = (0..count).filter(is_told).map(|i| {
         let mut y = vec![0.0; dim];
-        for (j, q) in space.basis.iter().enumerate() {
+        for (j, q) in space.basis.chunks(dim).enumerate() {
             vector::add_scaled(vectors[(j, i)], q, &mut y);
         }
         let norm = vector::norm(&y);
@@ -284,8 +253,9 @@ pub(super) mod tests {
         let mut start = vec![0.0; 100];
         Streams::new(3, "test").stream("start").fill_normal(&mut start);
         let space = krylov(&turned(known), &start, 60).unwrap();
-        for (i, a) in space.basis.iter().enumerate() {
-            for (j, b) in space.basis.iter().enumerate() {
+        assert_eq!(space.basis.len(), 6000);
+        for (i, a) in space.basis.chunks(100).enumerate() {
+            for (j, b) in space.basis.chunks(100).enumerate() {
                 let expected = f64::from(u8::from(i == j));
                 assert!((vector::dot(a, b) - expected).abs() < 1e-14, "{i} {j}");
             }
