@@ -178,9 +178,10 @@ impl Stage for CriticalClassify {
             ("density.places", (2..=10_000).contains(&places), "must be from 2 to 10000"),
             ("density.width", width > 0.0 && width <= 1.0, "must be above 0 and at most 1"),
         ]);
-        if self.critical_below.0.iter().any(|below| *below <= 0.0) {
-            broken.push(Violation::new("critical_below", above));
-        }
+        broken.extend(match self.critical_below.0.as_slice() {
+            [one] => (*one <= 0.0).then(|| Violation::new("critical_below", above)),
+            several => each("critical_below", several, |below| *below > 0.0, above),
+        });
         broken.extend(each("cutoffs", &self.cutoffs, |cutoff| *cutoff >= 0.0, rule));
         broken
     }
