@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use rayon::prelude::*;
 use serde_json::Value;
 use wavecrest::landscape::activation::Activation;
+use wavecrest::landscape::damped_newton::{self, DampedNewtonOptions};
 use wavecrest::landscape::data::{Data, Targets};
 use wavecrest::landscape::flatness::{self, FlatnessOptions};
 use wavecrest::landscape::hessian;
@@ -14,7 +15,7 @@ use wavecrest::landscape::minres_qlp::{self, SolverOptions};
 use wavecrest::landscape::network::{Architecture, Cost, Network};
 use wavecrest::landscape::newton_mr::{self, NewtonMrOptions};
 use wavecrest::landscape::objective::Objective as _;
-use wavecrest::landscape::search::Control;
+use wavecrest::landscape::search::{Control, Status};
 use wavecrest::store::files;
 
 use crate::npz::{Array, Npz};
@@ -37,7 +38,8 @@ pub(crate) fn compare(folder: &Path, table: &mut Comparisons) -> anyhow::Result<
         .context("07")?;
     analytic(&open("02_dlae_analytic.npz")?, table).context("02")?;
     failures(&open("09_flatness_at_paper_failures.npz")?, table).context("09")?;
-    searches(&open("01_paper_dlae_newtonmr.npz")?, table).context("01")
+    searches(&open("01_paper_dlae_newtonmr.npz")?, table).context("01")?;
+    damped(&open("1x_dlae128_problem.npz")?, &open("1x_dlae128_tr_fixed.npz")?, table).context("1x")
 }
 
 fn number(value: &Value, key: &str) -> anyhow::Result<f64> {
@@ -259,5 +261,25 @@ fn searches(file: &Npz, table: &mut Comparisons) -> anyhow::Result<()> {
     table.add(&quantity, tolerance, [(successes / runs - 0.8).abs()]);
     table.count("index where those succeed", errors.len(), wrong);
     table.add("loss of the nearest analytic point where those succeed", 1e-6, errors);
+    Ok(())
+}
+
+/// Takes the first step of damped Newton with the dampings of the published program, whose mistakes were mended.
+fn damped(problem: &Npz, mended: &Npz, table: &mut Comparisons) -> anyhow::Result<()> {
+    let network = autoencoder(&problem.get("X")?)?;
+    let (starts, before, after) =
+        (problem.get("theta0")?, problem.get("theta0_sgn")?.data, mended.get("sgn")?);
+    let dampings = vec![0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+    let mut options = DampedNewtonOptions { dampings, ..DampedNewtonOptions::default() };
+    (options.solver.iterations, options.search.iterations) = (Some(128), 1);
+    let mut wrong = 0;
+    for run in 0..after.shape[0] {
+        // Every other start was taken.
+        let start = starts.row(2 * run);
+        let outcome = damped_newton::search(&network, start, &options, &Control::default())?;
+        let stays = after.row(run)[1] == before[2 * run];
+        wrong += usize::from(stays != (outcome.status == Status::NoDecrease));
+    }
+    table.count("whether damped Newton finds a step", after.shape[0], wrong);
     Ok(())
 }

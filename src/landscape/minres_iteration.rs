@@ -362,7 +362,8 @@ mod tests {
 
     #[test]
     fn a_zero_pivot_is_refused_and_told_as_an_infinite_condition() {
-        // Tridiagonal and singular: the Lanczos vectors are the unit vectors, and all numbers but square roots of 2 exact.
+        // Tridiagonal and singular: the Lanczos vectors are the unit vectors, and all numbers but square roots of 2
+        // exact.
         let mut multiply = |v: &[f64], out: &mut [f64]| {
             out.copy_from_slice(&[v[1], v[0] + v[2], v[1]]);
         };

@@ -9,8 +9,8 @@
 //! the loss near a minimum changes with the square of the distance, it can no more be told apart at a squared gradient
 //! norm of some 1e-16 times loss and curvature: runs end there, not at rounding.
 //!
-//! In large problems |H| is taken on the Krylov space of H and g of a few dimensions, as Dauphin et al. do (algorithm 1),
-//! from fully reorthogonalized Lanczos vectors. What the space leaves out is not stepped along.
+//! In large problems |H| is taken on the Krylov space of H and g of a few dimensions, as Dauphin et al. do (algorithm
+//! 1), from fully reorthogonalized Lanczos vectors. What the space leaves out is not stepped along.
 
 use faer::Mat;
 

@@ -26,18 +26,18 @@ const LARGEST: usize = 1 << 13;
 /// Searches for critical points from each start point.
 ///
 /// Newton-MR solves for minimum-length least-squares Newton steps by MINRES-QLP with exact Hessian-vector products;
-/// gradient-norm minimization descends on the squared gradient norm; the other Newton methods are there to compare with.
-/// `newton`, `pseudo_inverse_newton` and `saddle_free_newton` without `krylov` decompose a full Hessian at each point, of
-/// at most 8192 parameters. Every search ends with a status, never by a jump: `converged` (to the `tolerance`), `converged_to_rounding` (no step changes the
-/// parameters any more and the gradient is of the size of its rounding), `max_iterations`, `line_search_floor` (no step
-/// size is accepted that still changes the parameters), `zero_step` (as at gradient-flat points), `norm_limit` (the step
-/// would be longer than `norm_limit`), `singular` (the Hessian has no inverse), `no_decrease` (no damping leads to a
-/// better point) or `not_finite`. Table `runs` has a row for each search: where it ended, its last step, and the largest
-/// relative residual among the solves that ended as least squares, by which a point is gradient-flat; those points are
-/// the output `flattest`, and `flattest_point` is their position there. Table `trace` has a row for each point visited.
-/// Residuals are those of the inner solver, by its own estimate of the Hessian's norm, as published; of damped Newton,
-/// those of the damped system.
-/// Defaults are the published values (Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3).
+/// gradient-norm minimization descends on the squared gradient norm; the other Newton methods are there to compare
+/// with. `newton`, `pseudo_inverse_newton` and `saddle_free_newton` without `krylov` decompose a full Hessian at each
+/// point, of at most 8192 parameters. Every search ends with a status, never by a jump: `converged` (to the
+/// `tolerance`), `converged_to_rounding` (no step changes the parameters any more and the gradient is of the size of
+/// its rounding), `max_iterations`, `line_search_floor` (no step size is accepted that still changes the parameters),
+/// `zero_step` (as at gradient-flat points), `norm_limit` (the step would be longer than `norm_limit`), `singular` (the
+/// Hessian has no inverse), `no_decrease` (no damping leads to a better point) or `not_finite`. Table `runs` has a row
+/// for each search: where it ended, its last step, and the largest relative residual among the solves that ended as
+/// least squares, by which a point is gradient-flat; those points are the output `flattest`, and `flattest_point` is
+/// their position there. Table `trace` has a row for each point visited. Residuals are those of the inner solver, by
+/// its own estimate of the Hessian's norm, as published; of damped Newton, those of the damped system. Defaults are the
+/// published values (Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3).
 ///
 /// Source: Frye et al. 2021, Neural Computation 33; Frye 2020, thesis, ch. 3.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -60,9 +60,9 @@ pub struct CriticalSearch {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     tolerance: f64,
-    /// Adds columns with the Frobenius norm of the Hessian at each point, and r and `r_H` of Newton steps by it, as printed
-    /// in Frye et al. 2021 (of damped Newton, as steps of the undamped one). Costs as many Hessian-vector products at
-    /// each point as there are parameters.
+    /// Adds columns with the Frobenius norm of the Hessian at each point, and r and `r_H` of Newton steps by it, as
+    /// printed in Frye et al. 2021 (of damped Newton, as steps of the undamped one). Costs as many Hessian-vector
+    /// products at each point as there are parameters.
     #[serde(default, skip_serializing_if = "is_default")]
     frobenius: bool,
 }

@@ -32,7 +32,7 @@ pub enum SearchMethod {
     PseudoInverseNewton(PseudoInverseNewton),
     /// Newton's method on the gradient with several dampings, of which the best is taken.
     DampedNewton(DampedNewton),
-    /// Descent of the loss by absolute curvatures: an optimizer, which leaves saddles.
+    /// Descent of the loss by absolute curvatures: an optimizer, which leaves saddles (Dauphin et al. 2014, NIPS 27).
     SaddleFreeNewton(SaddleFreeNewton),
 }
 

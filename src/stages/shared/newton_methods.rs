@@ -64,12 +64,10 @@ impl Default for NewtonMr {
 }
 
 /// Newton's method on the gradient, by the inverse of the full Hessian.
-///
-/// Steps are taken whatever they lead to. A Hessian that is singular up to rounding ends the search.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Newton {
-    /// What each step is multiplied by, above 0.
+    /// What each step is multiplied by, above 0. Steps are taken whatever they lead to.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
 }
@@ -81,12 +79,10 @@ impl Default for Newton {
 }
 
 /// Newton's method on the gradient, by the pseudo-inverse of the full Hessian.
-///
-/// Steps are taken whatever they lead to.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PseudoInverseNewton {
-    /// What each step is multiplied by, above 0.
+    /// What each step is multiplied by, above 0. Steps are taken whatever they lead to.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
     /// Eigenvalues up to this share of the largest, in absolute value, count as zero; at least 0 and below 1.
@@ -101,21 +97,20 @@ impl Default for PseudoInverseNewton {
 }
 
 /// Newton's method on the gradient with several dampings, of which the best is taken.
-///
-/// Each damping is added to the diagonal of the Hessian; of the points that the steps lead to, the one of the smallest
-/// squared gradient norm is next, if it is smaller than before. As many solves as there are dampings share their
-/// products with the Hessian.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DampedNewton {
-    /// What is added to the diagonal, at least one number, each at least 0. Published: 100, 10, ... 1e-7.
+    /// What is added to the diagonal of the Hessian, at least one number, each at least 0: of the points that they lead
+    /// to, the one of the smallest squared gradient norm is next, if it is smaller than before. Published: 100, 10, ...
+    /// 1e-7. Together they take as many Hessian-vector products as the longest of them alone.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0. The published scripts take 0.1.
     #[schemars(extend("exclusiveMinimum" = 0))]
     step: f64,
-    /// Does what the published programs do, for comparison only: by mistakes in them nothing is damped, and a single step
-    /// of Newton's method is taken if it makes the gradient smaller (the last damping times the sum of the parameters is
-    /// added to each entry of a product). With `step = 0.1`, the published rates of damped Newton are those of this.
+    /// Does what the published programs do, for comparison only: by mistakes in them nothing is damped, and a single
+    /// step of Newton's method is taken if it makes the gradient smaller (the last damping times the sum of the
+    /// parameters is added to each entry of a product). With `step = 0.1`, the published rates of damped Newton are
+    /// those of this.
     as_coded: bool,
     /// Tolerance of the inner solver on its relative residuals, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -152,17 +147,16 @@ impl Default for DampedNewton {
 }
 
 /// Descent of the loss by absolute curvatures: an optimizer, which leaves saddles (Dauphin et al. 2014, NIPS 27).
-///
-/// Of the points that the dampings lead to, the one of the lowest loss is next, if it is lower than before. A search ends
-/// where the loss can fall no further, at a squared gradient norm of some 1e-16 times loss and curvature.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaddleFreeNewton {
-    /// Most dimensions of the Krylov space on which curvatures are seen, at least 1; the full Hessian is decomposed where
-    /// absent.
+    /// Most dimensions of the Krylov space on which curvatures are seen, at least 1; the full Hessian is decomposed
+    /// where absent.
     #[schemars(range(min = 1))]
     krylov: Option<usize>,
-    /// What is added to absolute curvatures, at least one number, each at least 0.
+    /// What is added to absolute curvatures, at least one number, each at least 0: of the points that they lead to, the
+    /// one of the lowest loss is next, if it is lower than before. Where the loss can fall no further, the squared
+    /// gradient norm is still some 1e-16 times loss and curvature.
     dampings: Vec<f64>,
     /// What each step is multiplied by, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
