@@ -129,7 +129,9 @@ pub fn ends(
             vector::add_scaled(vectors[(j, i)], q, &mut y);
         }
         let norm = vector::norm(&y);
-        y.iter_mut().for_each(|value| *value /= norm);
+        for value in &mut y {
+            *value /= norm;
+        }
         let mut residual = vec![0.0; dim];
         multiply(&y, &mut residual);
         let value = vector::dot(&y, &residual);
@@ -191,9 +193,13 @@ pub(super) mod tests {
             let reflect = |u: &Vec<f64>, x: &mut [f64]| {
                 vector::add_scaled(-2.0 * vector::dot(u, x), u, x);
             };
-            reflections.iter().for_each(|u| reflect(u, out));
+            for u in &reflections {
+                reflect(u, out);
+            }
             out.iter_mut().zip(&eigenvalues).for_each(|(out, value)| *out *= value);
-            reflections.iter().rev().for_each(|u| reflect(u, out));
+            for u in reflections.iter().rev() {
+                reflect(u, out);
+            }
         }
     }
 

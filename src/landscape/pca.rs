@@ -68,7 +68,9 @@ fn turned(mut direction: Vec<f64>) -> Vec<f64> {
             },
         );
     if largest < 0.0 {
-        direction.iter_mut().for_each(|value| *value = -*value);
+        for value in &mut direction {
+            *value = -*value;
+        }
     }
     direction
 }

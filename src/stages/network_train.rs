@@ -321,7 +321,9 @@ impl NetworkTrain {
             Scale::Variance(variance) => variance,
         };
         let factor = (variance * loss.dim() as f64).sqrt();
-        theta.iter_mut().for_each(|value| *value *= factor);
+        for value in &mut theta {
+            *value *= factor;
+        }
         theta
     }
 
