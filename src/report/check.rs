@@ -172,6 +172,18 @@ impl FigureSpec {
             let message = "`color_range` is a lower and a higher number";
             problems.push(Problem::value(&["color_range"], message));
         }
+        if let Some([low, high]) = self.y_range {
+            let log = self.y_scale == AxisScale::Log;
+            if !(low < high && (high - low).is_finite() && (!log || low > 0.0)) {
+                let above = if log { ", both above 0 on a logarithmic axis" } else { "" };
+                let message = format!("`y_range` is a lower and a higher number{above}");
+                problems.push(Problem::value(&["y_range"], &message));
+            }
+            if layers.iter().any(|layer| matches!(layer.mark, Mark::Bar | Mark::Tile)) {
+                let message = "`y_range` leaves out points, but bars and tiles are drawn whole";
+                problems.push(Problem::value(&["y_range"], message));
+            }
+        }
         if self.error.is_some() && layers.iter().all(|layer| layer.mark == Mark::Ecdf) {
             let message = "cumulative shares are drawn without `error`";
             problems.push(Problem::value(&["error"], message));
@@ -311,6 +323,16 @@ mod tests {
             "from = 'p'\nmark = 'ecdf'\nx = 'r'\nerror = 'sem'",
             "error",
             "cumulative shares are drawn without `error`",
+        );
+        check_figure(
+            "from = 'p'\nx = 'a'\ny = 'b'\ny_scale = 'log'\ny_range = [0, 1]",
+            "y_range",
+            "`y_range` is a lower and a higher number, both above 0 on a logarithmic axis",
+        );
+        check_figure(
+            "from = 'p'\nmark = 'bar'\nx = 'a'\ny = 'b'\ny_range = [0, 1]",
+            "y_range",
+            "`y_range` leaves out points, but bars and tiles are drawn whole",
         );
         check_figure(
             &format!("{tiles}\ncolor_range = [1, 1]"),

@@ -30,6 +30,8 @@ pub struct Domains {
     pub has_lines: bool,
     /// The horizontal and vertical axis are logarithmic.
     pub logs: (bool, bool),
+    /// The lowest and the highest number that is shown along y; all are where absent.
+    pub y_range: Option<[f64; 2]>,
 }
 
 /// The values of one color column.
@@ -125,6 +127,7 @@ impl Domains {
             has_bars,
             has_lines: layers.iter().any(|layer| layer.mark == Mark::Line),
             logs: (spec.x_scale == AxisScale::Log, spec.y_scale == AxisScale::Log),
+            y_range: spec.y_range,
         })
     }
 

@@ -62,6 +62,10 @@ pub struct FigureSpec {
     pub x_scale: AxisScale,
     #[serde(default)]
     pub y_scale: AxisScale,
+    /// The lowest and the highest number that is shown along the vertical axis, such as `[1e-30, 10]`; a note counts the
+    /// points beyond. Default: all are shown.
+    #[serde(default)]
+    pub y_range: Option<[f64; 2]>,
     /// Whether a step along one axis is as long as the same step along the other. Default: `equal` for tiles whose
     /// places are the same distance apart along both axes, as pixels are; else `free`.
     #[serde(default)]

@@ -84,6 +84,8 @@ pub(crate) struct Counts {
     pub(crate) total: usize,
     pub(crate) missing: usize,
     pub(crate) not_positive: usize,
+    /// Points outside of the range that was asked for.
+    pub(crate) beyond: usize,
     /// Fewest and most values under one mean.
     pub(crate) n: Option<(usize, usize)>,
 }
@@ -98,15 +100,13 @@ impl Counts {
         if self.missing > 0 {
             notes.push(format!("{name}: {} of {} values missing", self.missing, self.total));
         }
-        if self.not_positive > 0 {
-            let points = if self.not_positive == 1 {
-                "1 point is"
-            } else {
-                &format!("{} points are", self.not_positive)
-            };
-            notes.push(format!(
-                "{name}: {points} not positive and cannot be shown on a logarithmic axis"
-            ));
+        let hidden = [
+            (self.not_positive, "not positive and cannot be shown on a logarithmic axis"),
+            (self.beyond, "beyond the axis and not shown"),
+        ];
+        for (count, why) in hidden.into_iter().filter(|(count, _)| *count > 0) {
+            let points = if count == 1 { "1 point is" } else { &format!("{count} points are") };
+            notes.push(format!("{name}: {points} {why}"));
         }
     }
 }
@@ -141,6 +141,7 @@ fn layer_series(
             };
             let color = colors.map(|_| index);
             let points = drop_not_positive(points, domains.logs, counts);
+            let points = drop_beyond(points, domains.y_range, counts);
             let series = Series {
                 mark: layer.mark,
                 style: domains.style(layer, color),
@@ -225,6 +226,15 @@ fn drop_not_positive(
         .filter(|point| (!log_x || point.x > 0.0) && (!log_y || point.y > 0.0))
         .collect();
     counts.not_positive += before - shown.len();
+    shown
+}
+
+fn drop_beyond(points: Vec<Point>, range: Option<[f64; 2]>, counts: &mut Counts) -> Vec<Point> {
+    let Some([low, high]) = range else { return points };
+    let before = points.len();
+    let shown: Vec<Point> =
+        points.into_iter().filter(|point| (low..=high).contains(&point.y)).collect();
+    counts.beyond += before - shown.len();
     shown
 }
 
@@ -396,6 +406,12 @@ mod tests {
             notes,
             ["accuracy: 2 points are not positive and cannot be shown on a logarithmic axis"]
         );
+        let range = "y_range = [0.15, 0.4]";
+        let (chart, notes) = build(&format!(
+            "from = 'probe'\nmark = 'scatter'\nx = 'epoch'\ny = 'accuracy'\n{range}"
+        ));
+        assert_eq!(points(&chart, 0, 0), [(1.0, 0.2), (1.0, 0.4)]);
+        assert_eq!(notes, ["accuracy: 3 points are beyond the axis and not shown"]);
     }
 
     #[test]

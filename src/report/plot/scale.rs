@@ -32,6 +32,9 @@ pub struct Tick {
     pub label: String,
 }
 
+/// Decades between labels beyond which those between have no ticks.
+const DECADES_APART: i32 = 5;
+
 /// The part of the data's range that is left free at each end.
 const PADDING: f64 = 0.04;
 
@@ -199,6 +202,9 @@ fn log_ticks(low: f64, high: f64, count: usize) -> Vec<Tick> {
                 continue;
             }
             let named = labeled.contains(&multiple) && power.rem_euclid(stride) == 0;
+            if !named && stride > DECADES_APART {
+                continue;
+            }
             let label = match (named, labeled.len()) {
                 (false, _) => String::new(),
                 (true, 1) => format!("10{}", superscript(&power.to_string())),
@@ -268,6 +274,9 @@ mod tests {
         check(&Kind::Log, &[0.0, -1.0], 5, &["1", "2", "5", "10"]);
         check(&Kind::Log, &[1.2, 1.8], 5, &["1.2", "1.4", "1.6", "1.8"]);
         check(&Kind::Log, &[3.31e-7, 3.39e-7], 3, &["3.325×10⁻⁷", "3.35×10⁻⁷", "3.375×10⁻⁷"]);
+        // Hundreds of decades would be a bar of unlabeled ticks.
+        let many = Scale::new(&Kind::Log, [1e-300, 1.0].into_iter()).ticks(5);
+        assert!(many.len() < 8 && many.iter().all(|tick| !tick.label.is_empty()), "{many:?}");
     }
 
     #[test]
