@@ -28,7 +28,7 @@ use wavecrest::landscape::search::{Control, Outcome, SearchOptions};
 use wavecrest::landscape::starts::{Selection, StartOptions, select};
 use wavecrest::rng::Streams;
 
-use crate::problems::{PROBLEMS, Problem, numbers};
+use crate::problems::{PROBLEMS, Problem, numbers, start};
 
 /// What can be measured, by name.
 const FIGURES: [(&str, fn()); 4] =
@@ -61,7 +61,7 @@ fn median(runs: usize, mut run: impl FnMut()) -> f64 {
 fn product() {
     for problem in &PROBLEMS {
         let network = problem.network();
-        let theta = problem.start(&network);
+        let theta = start(&network);
         let point = network.evaluate(&theta);
         let (v, mut out) = (numbers(network.dim(), 991), vec![0.0; network.dim()]);
         let repeats = 200;
@@ -129,10 +129,10 @@ impl Multiplications {
 fn iteration() {
     for problem in &PROBLEMS {
         let network = problem.network();
-        let start = problem.start(&network);
+        let from = start(&network);
         let mut inner = 0;
         let time = median(5, || {
-            let outcome = search(&network, &start, problem);
+            let outcome = search(&network, &from, problem);
             inner =
                 outcome.trace.iter().filter_map(|row| row.step?.solve).map(|s| s.iterations).sum();
             black_box(outcome);
@@ -161,7 +161,7 @@ fn search(network: &Network, start: &[f64], problem: &Problem) -> Outcome {
 fn spectrum() {
     let problem = &PROBLEMS[4];
     let network = problem.network();
-    let point = network.evaluate(&problem.start(&network));
+    let point = network.evaluate(&start(&network));
     let matrix = hessian::hessian(&*point);
     let whole = median(3, || drop(black_box(hessian::hessian(&*point))));
     let values = median(3, || drop(black_box(hessian::eigenvalues(matrix.as_ref()))));

@@ -99,11 +99,11 @@ impl Problem {
         Network::new(architecture, Data { samples: self.samples, inputs, targets })
             .expect("the samples fit the network")
     }
+}
 
-    /// Where searches begin.
-    pub(crate) fn start(&self, network: &Network) -> Vec<f64> {
-        numbers(network.dim(), 997).into_iter().map(|x| 0.5 * x).collect()
-    }
+/// Where searches begin.
+pub(crate) fn start(network: &Network) -> Vec<f64> {
+    numbers(network.dim(), 997).into_iter().map(|x| 0.5 * x).collect()
 }
 
 /// Numbers in [-1, 1] without much of a pattern.

@@ -180,7 +180,8 @@ mod tests {
         all.save(folder.path()).unwrap();
         let path = folder.path().join("activations.safetensors");
         let reader = ActivationsReader::open(&path).unwrap();
-        std::fs::write(&path, [0; 8]).unwrap();
+        // In place, so that the open file is cut short.
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8).unwrap();
         let open = OpenManifolds::new(&reader, &reader.layers[0]);
         let error = open.read(1, 0, &mut [0.0; 20]).unwrap_err();
         assert_eq!(error, PointsError::Unreadable(io::ErrorKind::UnexpectedEof));
