@@ -10,6 +10,7 @@ pub mod engine;
 pub mod landscape;
 pub mod manifold;
 pub mod nn;
+pub mod omit;
 pub mod plan;
 pub mod report;
 pub mod rng;

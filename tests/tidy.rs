@@ -9,13 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the others, as ARCHITECTURE.md draws it.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("rng", &[]),
+    ("omit", &[]),
     ("colormap", &[]),
     ("waves", &["rng"]),
     ("manifold", &["rng"]),
     ("landscape", &["rng"]),
-    ("nn", &["rng"]),
+    ("nn", &["rng", "omit"]),
     ("spec", &[]),
     ("store", &[]),
     ("engine", &["spec", "store", "rng"]),
@@ -32,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "manifold",
             "landscape",
             "rng",
+            "omit",
             "colormap",
             "store",
         ],

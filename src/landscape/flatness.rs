@@ -60,6 +60,9 @@ pub struct Flatness {
     pub spectral_norm: f64,
     /// ||H||_F.
     pub frobenius_norm: f64,
+    /// ||H - G||_F / ||H||_F, with G the Gauss-Newton matrix: how much of the curvature is the network's own, not the
+    /// cost's. 0 where residuals are 0; `None` where the loss is no cost of outputs.
+    pub beyond_gauss_newton: Option<f64>,
     /// How H acts on the gradient; `None` where the gradient is zero.
     pub gradient: Option<GradientFlatness>,
     /// One index a cut-off, in the order of the options.
@@ -79,7 +82,7 @@ pub struct GradientFlatness {
     pub kernel_fractions: Vec<f64>,
 }
 
-/// Measures the flatness at a point; costs one Hessian and its eigenvectors.
+/// Measures the flatness at a point; costs one Hessian, its eigenvectors and the Gauss-Newton matrix.
 pub fn measure(point: &dyn Point, options: &FlatnessOptions) -> Result<Flatness, LandscapeError> {
     let gradient = point.gradient();
     let matrix = hessian::hessian(point);
@@ -106,6 +109,8 @@ pub fn measure(point: &dyn Point, options: &FlatnessOptions) -> Result<Flatness,
         relares_frobenius: ratio(vector::norm(&normal), frobenius_norm * residual_norm),
         spectral_norm,
         frobenius_norm,
+        beyond_gauss_newton: hessian::gauss_newton(point)
+            .map(|cost| ratio((&matrix - cost).norm_l2(), frobenius_norm)),
         gradient: (gradient_norm > 0.0).then(|| GradientFlatness {
             rayleigh: vector::dot(gradient, &hg) / (gradient_norm * gradient_norm),
             relative_curvature: ratio(vector::norm(&hg), spectral_norm * gradient_norm),
@@ -192,7 +197,9 @@ fn kernel_fractions(gradient: &[f64], eigen: &hessian::Eigen, cutoffs: &[f64]) -
 mod tests {
     use super::*;
     use crate::landscape::{
+        data::{Data, Targets},
         minres_qlp::Flag,
+        network::{Architecture, Network},
         objective::{Objective, Quartic},
     };
 
@@ -211,6 +218,7 @@ mod tests {
 
         let critical = at(-3.0, 0.0);
         assert_eq!(critical.gradient, None);
+        assert_eq!(critical.beyond_gauss_newton, None);
         assert_eq!(critical.solve.flag, Flag::Zero);
         assert_eq!(critical.solve.relres, 0.0);
         assert_eq!(critical.indices, [0.0; 3]);
@@ -254,5 +262,20 @@ mod tests {
         assert_eq!(found.indices, [0.5; 3]);
         assert!(found.relres_frobenius < 1e-14);
         assert!(!is_approximately_flat(&found.solve));
+    }
+
+    #[test]
+    fn the_scalar_autoencoder_curves_beyond_its_cost_at_the_origin_alone() {
+        // (ab - 1)^2: at the origin the Hessian is [[0, -2], [-2, 0]] and no derivative of ab is left; at (1, 1) the
+        // residual is zero, and the Hessian 2 [[1, 1], [1, 1]] is that of the cost.
+        let data = Data { samples: 1, inputs: vec![1.0], targets: Targets::Inputs };
+        let architecture = Architecture { sizes: vec![1, 1, 1], ..Architecture::default() };
+        let network = Network::new(architecture, data).unwrap();
+        let share = |theta: [f64; 2]| {
+            let found = measure(&*network.evaluate(&theta), &FlatnessOptions::default()).unwrap();
+            found.beyond_gauss_newton.unwrap()
+        };
+        assert_eq!(share([0.0, 0.0]), 1.0);
+        assert!(share([1.0, 1.0]) < 1e-15, "{}", share([1.0, 1.0]));
     }
 }

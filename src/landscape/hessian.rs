@@ -12,12 +12,23 @@ use crate::landscape::{error::LandscapeError, objective::Point};
 
 /// Returns the Hessian at a point, one product a column, averaged with its transpose.
 pub fn hessian(point: &dyn Point) -> Mat<f64> {
+    columns(point.gradient().len(), |v, out| point.hessian_vector(v, out))
+}
+
+/// Returns the Gauss-Newton matrix at a point; `None` where the loss is no cost of a model's outputs.
+pub fn gauss_newton(point: &dyn Point) -> Option<Mat<f64>> {
     let dim = point.gradient().len();
+    point.gauss_newton_vector(&vec![0.0; dim], &mut vec![0.0; dim])?;
+    Some(columns(dim, |v, out| point.gauss_newton_vector(v, out).expect("it has just had one")))
+}
+
+/// Returns a symmetric matrix by its products with unit vectors, averaged with its transpose.
+fn columns(dim: usize, multiply: impl Fn(&[f64], &mut [f64]) + Sync) -> Mat<f64> {
     let mut columns = vec![0.0; dim * dim];
     columns.par_chunks_mut(dim.max(1)).enumerate().for_each(|(j, column)| {
         let mut unit = vec![0.0; dim];
         unit[j] = 1.0;
-        point.hessian_vector(&unit, column);
+        multiply(&unit, column);
     });
     Mat::from_fn(dim, dim, |i, j| 0.5 * (columns[i * dim + j] + columns[j * dim + i]))
 }

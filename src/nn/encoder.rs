@@ -13,6 +13,7 @@ use super::network::{Network, Shape};
 use super::params::Init;
 use super::projector::append;
 use super::{mlp, resnet};
+use crate::omit::is_default;
 use crate::rng::Streams;
 
 /// The shape of an encoder and how its first layer starts.
@@ -32,11 +33,6 @@ pub struct EncoderConfig {
     pub channels: usize,
     /// How the first layer starts.
     pub stem_init: StemInit,
-}
-
-/// Tells whether a parameter is left out of what is written, so that it leaves older results as they are.
-pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// How deep a network is: how many blocks its four stages have, and of which kind.

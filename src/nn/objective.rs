@@ -9,6 +9,7 @@ use super::error::NnError;
 use super::layers::normalize_rows;
 use super::mmcr::{Mmcr, mmcr};
 use super::noncontrastive::{BarlowTwins, Vicreg, barlow_twins, vicreg};
+use crate::omit::is_one;
 
 /// What is asked of the frames of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,12 +47,6 @@ impl Default for WaveContrast {
     fn default() -> Self {
         Self { temperature: Temperature::default().temperature, neighbors: 1 }
     }
-}
-
-/// A parameter that came later is left out of what is hashed where it changes nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_one(value: &usize) -> bool {
-    *value == 1
 }
 
 /// The one parameter of a contrastive loss.

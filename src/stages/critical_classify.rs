@@ -33,6 +33,9 @@ use crate::landscape::minres_qlp::SolverOptions;
 /// saddle near the origin: the run says so, and column `exceeds_regularizer` marks it. Published indices of the
 /// memorization experiment (Frye et al. 2021) have that fault.
 ///
+/// `beyond_gauss_newton` is the norm (Frobenius) of the Hessian without its Gauss-Newton matrix, as a share of its norm: how much
+/// of the curvature is the network's own and not that of the cost of its outputs.
+///
 /// Table `spectra` holds the eigenvalues, `density` their density broadened by Gaussians. Of more parameters than
 /// `dense_up_to`, Lanczos with full re-orthogonalization finds the ends of the spectrum by products with the Hessian alone:
 /// `spectra` then tells how far at most an eigenvalue is from each number (`error`), an index only between which numbers

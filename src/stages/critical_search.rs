@@ -18,7 +18,7 @@ use crate::landscape::objective::Objective;
 use crate::landscape::search::{
     Control, FlattestPoint, Frobenius, Outcome, Place, SearchOptions, Status, Step, TraceRow,
 };
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 
 /// The most parameters of a full Hessian: 512 MiB of numbers, some of which are needed twice.
 const LARGEST: usize = 1 << 13;

@@ -11,7 +11,8 @@ use crate::artifacts::encoder::Encoder;
 use crate::engine::context::Context;
 use crate::engine::parameter::Seed;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation};
-use crate::nn::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem, StemInit, is_default};
+use crate::nn::encoder::{Architecture, EncoderConfig, EncoderNetwork, Stem, StemInit};
+use crate::omit::is_default;
 
 /// Draws a network, by default a ResNet-18, that is never trained.
 ///

@@ -20,7 +20,7 @@ use crate::manifold::gram::{PointSource, Points, PointsError};
 use crate::manifold::mftma::{LayerGeometry, MftmaError, MftmaOptions, analyze};
 use crate::manifold::projection::project;
 use crate::manifold::watch::Watch;
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 
 /// Measures the capacity, radius and dimension of object manifolds by mean-field theory.
 ///

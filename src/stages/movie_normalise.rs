@@ -8,6 +8,7 @@ use crate::artifacts::movie::Movie;
 use crate::engine::context::Context;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
+use crate::omit::is_one;
 use crate::waves::normalize::{repeat_channels, standardize_and_scale};
 
 /// Standardizes each pixel over all frames, then brings all values into [0, 1] by one minimum and maximum.
@@ -31,11 +32,6 @@ pub struct MovieNormalise {
 
 fn one() -> usize {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_one(value: &usize) -> bool {
-    *value == 1
 }
 
 impl Stage for MovieNormalise {

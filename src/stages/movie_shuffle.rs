@@ -9,7 +9,7 @@ use crate::artifacts::movie::Movie;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage};
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 use crate::waves::shuffle::{self, Scope};
 
 /// Shuffles a movie in time, in space, or in both.

@@ -11,7 +11,7 @@ use crate::engine::context::Context;
 use crate::engine::failure::Failure;
 use crate::engine::parameter::Input;
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 use crate::waves::calcium::{self, CalciumOptions, Segmenter};
 use crate::waves::rise::{NoBackground, RiseOptions};
 

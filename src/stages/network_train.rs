@@ -23,7 +23,7 @@ use crate::engine::stage::{
 use crate::landscape::descent::{self, DescentOptions, Progress, Rule, Watch, descend};
 use crate::landscape::network::Network;
 use crate::landscape::objective::Objective;
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 
 /// The most numbers that a trajectory may hold: 2 GiB of them.
 const LARGEST: usize = 1 << 28;

@@ -17,7 +17,7 @@ use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
 use crate::nn::augment::Augmentation;
 use crate::nn::augment::views::Views;
-use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit, is_default};
+use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit};
 use crate::nn::images::Images as Seen;
 use crate::nn::objective::{Objective, Temperature};
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
@@ -27,6 +27,7 @@ use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
 use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
 use crate::nn::source::view_events;
+use crate::omit::is_default;
 
 /// Pre-trains a residual network so that two random views of an image are alike and views of other images are not.
 ///

@@ -15,7 +15,7 @@ use crate::artifacts::table::Table;
 use crate::engine::context::Context;
 use crate::engine::parameter::{Input, Seed};
 use crate::engine::stage::{Artifact, Determinism, Outputs, Stage, Violation, violations};
-use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit, is_default};
+use crate::nn::encoder::{Architecture, EncoderConfig, Stem, StemInit};
 use crate::nn::images;
 use crate::nn::objective::Objective;
 use crate::nn::optimizer::{Algorithm, OptimizerConfig};
@@ -24,6 +24,7 @@ use crate::nn::precision::Precision;
 use crate::nn::sampler::{Order, SamplerConfig};
 use crate::nn::schedule::Schedule;
 use crate::nn::simclr::{PretrainConfig, Pretrained, pretrain};
+use crate::omit::{is_default, is_one};
 
 /// Pre-trains a residual network so that neighboring frames of an event are alike and frames of other events are not.
 ///
@@ -176,11 +177,6 @@ fn paper_decay() -> f64 {
 }
 fn one() -> usize {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_one(value: &usize) -> bool {
-    *value == 1
 }
 
 impl Stage for PretrainSimclr {

@@ -120,6 +120,7 @@ impl Diagnoses<'_> {
                 self.column(&|m| m.kernel_fractions.as_ref().map(|fractions| fractions[0])),
             )
             .maybe_floats("spectral_norm", self.column(&|m| Some(m.spectral_norm)))
+            .maybe_floats("beyond_gauss_newton", self.column(&|m| m.beyond_gauss_newton))
             .maybe_texts(
                 "components",
                 self.measured.iter().map(|m| m.as_ref().ok().and_then(components)),

@@ -48,6 +48,8 @@ pub struct Diagnosis {
     pub kernel_fractions: Option<Vec<f64>>,
     /// The largest absolute eigenvalue, or what it is at least.
     pub spectral_norm: f64,
+    /// The share of the Hessian that is not its Gauss-Newton matrix; unknown of a large one, and of a plain function.
+    pub beyond_gauss_newton: Option<f64>,
     /// What is known of the eigenvalues.
     pub spectrum: Spectrum,
     /// The density of the eigenvalues: places, and values there.
@@ -97,6 +99,7 @@ impl Instruments {
             relative_curvature: gradient(|g| g.relative_curvature),
             kernel_fractions: found.gradient.as_ref().map(|g| g.kernel_fractions.clone()),
             spectral_norm: found.spectral_norm,
+            beyond_gauss_newton: found.beyond_gauss_newton,
             density: Quadrature::exact(&found.spectrum).broadened(width, places),
             spectrum: Spectrum::Whole(found.spectrum),
             nearest: None,
@@ -121,6 +124,7 @@ impl Instruments {
             relative_curvature: found.relative_curvature,
             kernel_fractions: None,
             spectral_norm: found.ends.norm(),
+            beyond_gauss_newton: None,
             spectrum: Spectrum::Ends(found.ends, dim),
             density: quadrature.broadened(width, places),
             nearest: None,

@@ -10,7 +10,7 @@ use crate::landscape::newton::{Inverse, NewtonOptions};
 use crate::landscape::newton_mr::NewtonMrOptions;
 use crate::landscape::saddle_free::SaddleFreeOptions;
 use crate::landscape::search::SearchOptions;
-use crate::nn::encoder::is_default;
+use crate::omit::is_default;
 
 /// Newton's method on the gradient, by minimum-length least-squares steps.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
