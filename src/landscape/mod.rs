@@ -45,6 +45,8 @@ pub mod hessian;
 pub mod lanczos;
 pub mod linear_autoencoder;
 pub mod pca;
+#[cfg(test)]
+mod published_rates;
 
 pub mod error;
 pub mod vector;
