@@ -6,7 +6,6 @@ pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Tells whether a count is 1.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 pub fn is_one(value: &usize) -> bool {
     *value == 1
 }
