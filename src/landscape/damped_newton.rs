@@ -15,7 +15,7 @@ use crate::landscape::{
     newton_mr::without_step,
     objective::{Objective, Point},
     scan::Scan,
-    search::{Control, Outcome, Run, SearchOptions, Step},
+    search::{Control, Outcome, SearchOptions, Step, walk},
 };
 
 /// The parameters of a damped Newton search.
@@ -73,32 +73,25 @@ pub fn search(
     control: &Control,
 ) -> Result<Outcome, LandscapeError> {
     options.check()?;
-    let mut run = Run::new(objective, start, options.search, control)?;
-    let (mut theta, _) = run.begin(start, Vec::new())?;
-    let mut point = objective.evaluate(&theta);
-    loop {
-        if let Some(status) = run.ends(&theta, &[], &*point) {
-            run.record(&theta, &*point, None, None);
-            return Ok(run.finish(theta, status));
-        }
-        let solves = Solves::new(&*point, &theta, options);
+    walk(objective, start, options.search, control, |run, theta, point| {
+        let solves = Solves::new(point, theta, options);
         let mut scan =
-            Scan::new(objective, &theta, options.step, |point| point.squared_gradient_norm());
+            Scan::new(objective, theta, options.step, |point| point.squared_gradient_norm());
         for (index, solve) in solves.stopped.iter().enumerate() {
             if solve.flag() != Flag::NotFinite && solve.x().iter().all(|x| x.is_finite()) {
                 scan.attempt(index, solve.x());
             }
         }
         let (trials, best) = (scan.trials(), scan.best());
-        let found = scan.end(&*point);
+        let found = scan.end(point);
         // Where no candidate can be told from theta, the solve with the least damping says why.
         let (damping, solution) = solves.finish(best);
         let size = if found.is_ok() { options.step } else { 0.0 };
         let solve = Some(solution.report);
         let step = Step { size, trials, damping, solve, ..Step::default() };
-        run.record(&theta, &*point, Some(step), Some(&solution.x));
-        match found {
-            Ok(next) => (theta, point) = (next.theta, next.point),
+        run.record(theta, point, Some(step), Some(&solution.x));
+        Ok(match found {
+            Ok(next) => Ok((next.theta, next.point)),
             Err(status) => {
                 let status = match without_step(solution.report.flag, &solution.x) {
                     Some(reason) if best.is_none() => reason,
@@ -106,11 +99,10 @@ pub fn search(
                 };
                 // The estimate is of the damped Hessian; what is left is at most ||H||.
                 let curvature = solution.report.anorm - damping.unwrap_or(0.0);
-                let status = status.at(&theta, &*point, curvature.max(0.0));
-                return Ok(run.finish(theta, status));
+                Err(status.at(theta, point, curvature.max(0.0)))
             }
-        }
-    }
+        })
+    })
 }
 
 /// The solves of a step, one a damping; a single one as coded.

@@ -9,7 +9,7 @@ use crate::landscape::{
     error::{LandscapeError, expect_option},
     hessian,
     objective::{Objective, Point},
-    search::{Control, Outcome, Run, SearchOptions, Status, Step},
+    search::{Control, Outcome, SearchOptions, Status, Step, walk},
     vector,
 };
 
@@ -68,35 +68,25 @@ pub fn search(
     control: &Control,
 ) -> Result<Outcome, LandscapeError> {
     options.check()?;
-    let mut run = Run::new(objective, start, options.search, control)?;
-    let (mut theta, _) = run.begin(start, Vec::new())?;
-    let mut point = objective.evaluate(&theta);
-    loop {
-        if let Some(status) = run.ends(&theta, &[], &*point) {
-            run.record(&theta, &*point, None, None);
-            return Ok(run.finish(theta, status));
-        }
-        let found = Direction::find(&*point, options.inverse)?;
+    walk(objective, start, options.search, control, |run, theta, point| {
+        let found = Direction::find(point, options.inverse)?;
         let next = match &found.direction {
-            Ok(p) => apart(&theta, options.step, p),
+            Ok(p) => apart(theta, options.step, p),
             Err(status) => Err(*status),
         };
         let mut step = Step::default();
         if next.is_ok() {
             (step.size, step.trials) = (options.step, 1);
         }
-        run.record(&theta, &*point, Some(step), found.direction.as_deref().ok());
-        match next {
+        run.record(theta, point, Some(step), found.direction.as_deref().ok());
+        Ok(match next {
             Ok(next) => {
-                point = objective.evaluate(&next);
-                theta = next;
+                let point = objective.evaluate(&next);
+                Ok((next, point))
             }
-            Err(status) => {
-                let status = status.at(&theta, &*point, found.curvature);
-                return Ok(run.finish(theta, status));
-            }
-        }
-    }
+            Err(status) => Err(status.at(theta, point, found.curvature)),
+        })
+    })
 }
 
 /// Returns the point that a step leads to, if it is another one.

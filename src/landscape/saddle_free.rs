@@ -21,7 +21,7 @@ use crate::landscape::{
     krylov::{Basis, Lanczos},
     objective::{Objective, Point},
     scan::Scan,
-    search::{Control, Outcome, Run, SearchOptions, Status, Step},
+    search::{Control, Outcome, SearchOptions, Status, Step, walk},
     vector,
 };
 
@@ -74,35 +74,25 @@ pub fn search(
     control: &Control,
 ) -> Result<Outcome, LandscapeError> {
     options.check()?;
-    let mut run = Run::new(objective, start, options.search, control)?;
-    let (mut theta, _) = run.begin(start, Vec::new())?;
-    let mut point = objective.evaluate(&theta);
-    loop {
-        if let Some(status) = run.ends(&theta, &[], &*point) {
-            run.record(&theta, &*point, None, None);
-            return Ok(run.finish(theta, status));
-        }
-        let Some(curvatures) = Curvatures::at(&*point, options.krylov)? else {
-            run.record(&theta, &*point, Some(Step::default()), None);
-            return Ok(run.finish(theta, Status::NotFinite));
+    walk(objective, start, options.search, control, |run, theta, point| {
+        let Some(curvatures) = Curvatures::at(point, options.krylov)? else {
+            run.record(theta, point, Some(Step::default()), None);
+            return Ok(Err(Status::NotFinite));
         };
-        let mut scan = Scan::new(objective, &theta, options.step, |point| point.loss());
+        let mut scan = Scan::new(objective, theta, options.step, |point| point.loss());
         for (index, damping) in options.dampings.iter().enumerate() {
             scan.attempt(index, &curvatures.direction(*damping));
         }
         let (trials, best) = (scan.trials(), scan.best());
-        let found = scan.end(&*point);
+        let found = scan.end(point);
         let size = if found.is_ok() { options.step } else { 0.0 };
         let damping = best.map(|index| options.dampings[index]);
-        run.record(&theta, &*point, Some(Step { size, trials, damping, ..Step::default() }), None);
-        match found {
-            Ok(next) => (theta, point) = (next.theta, next.point),
-            Err(status) => {
-                let status = status.at(&theta, &*point, curvatures.largest);
-                return Ok(run.finish(theta, status));
-            }
-        }
-    }
+        run.record(theta, point, Some(Step { size, trials, damping, ..Step::default() }), None);
+        Ok(match found {
+            Ok(next) => Ok((next.theta, next.point)),
+            Err(status) => Err(status.at(theta, point, curvatures.largest)),
+        })
+    })
 }
 
 /// Curvatures below this share of the largest are of the kernel where nothing is added to them.

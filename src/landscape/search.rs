@@ -347,6 +347,34 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The next point of a search, evaluated, or why there is none.
+pub(super) type Next<'o> = Result<(Vec<f64>, Box<dyn Point + 'o>), Status>;
+
+/// Searches by a method that carries nothing from step to step beside the point.
+///
+/// `advance` is given a point, records it with the step that it takes from there, and returns the next.
+pub(super) fn walk<'o>(
+    objective: &'o dyn Objective,
+    start: &[f64],
+    options: SearchOptions,
+    control: &Control,
+    advance: impl Fn(&mut Run, &[f64], &dyn Point) -> Result<Next<'o>, LandscapeError>,
+) -> Result<Outcome, LandscapeError> {
+    let mut run = Run::new(objective, start, options, control)?;
+    let (mut theta, _) = run.begin(start, Vec::new())?;
+    let mut point = objective.evaluate(&theta);
+    loop {
+        if let Some(status) = run.ends(&theta, &[], &*point) {
+            run.record(&theta, &*point, None, None);
+            return Ok(run.finish(theta, status));
+        }
+        match advance(&mut run, &theta, &*point)? {
+            Ok(next) => (theta, point) = next,
+            Err(status) => return Ok(run.finish(theta, status)),
+        }
+    }
+}
+
 /// Breaks a search off before each of its steps; fails unless it goes on to what it comes to unbroken.
 #[cfg(test)]
 pub(super) fn check_resumption(search: &dyn Fn(&Control<'_>) -> Outcome) {
