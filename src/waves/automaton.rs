@@ -132,10 +132,7 @@ pub fn simulate(
     progress: &dyn Fn(f64),
     paused: &dyn Fn(&Reached) -> bool,
 ) -> Result<Frames, SimulationError> {
-    let violations = parameters.check();
-    if !violations.is_empty() {
-        return Err(SimulationError::Parameters(violations));
-    }
+    simulation::ensure_none(parameters.check())?;
     let Parameters { recording, model } = parameters;
     let mut sheet = Sheet::new(model, streams, recording.size);
     simulation::run(recording, &mut sheet, from, progress, paused)

@@ -77,6 +77,11 @@ impl Recording {
     }
 }
 
+/// Fails where a field is out of range.
+pub(super) fn ensure_none(violations: Violations) -> Result<(), SimulationError> {
+    if violations.is_empty() { Ok(()) } else { Err(SimulationError::Parameters(violations)) }
+}
+
 /// Finds the values that are not above 0, and those that are negative.
 pub(super) fn check_ranges(
     positive: &[(&'static str, f64)],
