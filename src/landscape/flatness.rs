@@ -87,8 +87,7 @@ pub fn measure(point: &dyn Point, options: &FlatnessOptions) -> Result<Flatness,
     let gradient = point.gradient();
     let matrix = hessian::hessian(point);
     let eigen = hessian::eigen(matrix.as_ref())?;
-    let norm_of = |values: &[f64]| values.iter().fold(0.0, |norm: f64, v| norm.max(v.abs()));
-    let (spectral_norm, frobenius_norm) = (norm_of(&eigen.values), vector::norm(&eigen.values));
+    let (spectral_norm, frobenius_norm) = (eigen.norm(), vector::norm(&eigen.values));
     let negative: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let solution = newton_step(point, &negative, &options.solver);
     let residual = vector::moved(&negative, -1.0, &solution.image);

@@ -8,7 +8,7 @@ use faer::{
 };
 use rayon::prelude::*;
 
-use crate::landscape::{error::LandscapeError, objective::Point};
+use crate::landscape::{error::LandscapeError, objective::Point, vector};
 
 /// Returns the Hessian at a point, one product a column, averaged with its transpose.
 pub fn hessian(point: &dyn Point) -> Mat<f64> {
@@ -82,20 +82,33 @@ fn decompose(
     Ok(values.column_vector().iter().copied().collect())
 }
 
+impl Eigen {
+    /// Returns the largest absolute eigenvalue.
+    pub fn norm(&self) -> f64 {
+        self.values.iter().fold(0.0, |norm: f64, value| norm.max(value.abs()))
+    }
+
+    /// Returns the Newton step -H^+ g for a gradient, of minimum length: eigenvalues within `rcond` times the largest count
+    /// as zero.
+    pub fn pseudo_inverse_step(&self, gradient: &[f64], rcond: f64) -> Vec<f64> {
+        let smallest = rcond * self.norm();
+        let (mut step, mut u) = (vec![0.0; gradient.len()], vec![0.0; gradient.len()]);
+        for (value, column) in self.values.iter().zip(self.vectors.col_iter()) {
+            if value.abs() > smallest {
+                for (u, entry) in u.iter_mut().zip(column.iter()) {
+                    *u = *entry;
+                }
+                vector::add_scaled(-vector::dot(&u, gradient) / value, &u, &mut step);
+            }
+        }
+        step
+    }
+}
+
 /// Returns the Newton step -H^+ g at a point, of minimum length; eigenvalues within 1e-15 of the largest count as zero,
 /// as numpy's `pinv` has it.
 pub fn pseudo_inverse_step(point: &dyn Point) -> Result<Vec<f64>, LandscapeError> {
-    let gradient = point.gradient();
-    let Eigen { values, vectors } = eigen(hessian(point).as_ref())?;
-    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
-    let mut step = vec![0.0; gradient.len()];
-    for (value, vector) in values.iter().zip(vectors.col_iter()) {
-        if value.abs() > 1e-15 * largest {
-            let along: f64 = vector.iter().zip(gradient).map(|(u, g)| u * g).sum();
-            step.iter_mut().zip(vector.iter()).for_each(|(p, u)| *p -= along / value * u);
-        }
-    }
-    Ok(step)
+    Ok(eigen(hessian(point).as_ref())?.pseudo_inverse_step(point.gradient(), 1e-15))
 }
 
 /// Returns the index of a point: the fraction of eigenvalues below `-cutoff`, in [0, 1].

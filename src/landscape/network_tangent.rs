@@ -304,18 +304,4 @@ mod tests {
             assert!(vector::dot(&gauss_newton(&network, &theta, &v), &v) > 0.0);
         }
     }
-
-    #[test]
-    fn products_of_several_directions_are_those_of_each() {
-        let network = network(Cost::CrossEntropy, Targets::Labels(vec![0, 2, 1, 1]), 0.1);
-        let dim = network.dim();
-        let (theta, directions) = (normal(dim, "theta"), normal(5 * dim, "directions"));
-        let point = network.evaluate(&theta);
-        let (mut together, mut alone) = (directions.clone(), directions.clone());
-        point.hessian_vectors(&directions, &mut together);
-        for (v, out) in directions.chunks(dim).zip(alone.chunks_mut(dim)) {
-            point.hessian_vector(v, out);
-        }
-        assert_eq!(together, alone);
-    }
 }

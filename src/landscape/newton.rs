@@ -130,19 +130,8 @@ impl Direction {
             }
             Inverse::Pseudo { rcond } => {
                 let eigen = hessian::eigen(matrix.as_ref())?;
-                let curvature = eigen.values.iter().fold(0.0, |norm: f64, v| norm.max(v.abs()));
-                let mut direction = vec![0.0; gradient.len()];
-                let mut u = vec![0.0; gradient.len()];
-                for (value, column) in eigen.values.iter().zip(eigen.vectors.col_iter()) {
-                    if value.abs() > rcond * curvature {
-                        for (u, entry) in u.iter_mut().zip(column.iter()) {
-                            *u = *entry;
-                        }
-                        let share = vector::dot(&u, gradient);
-                        vector::add_scaled(-share / value, &u, &mut direction);
-                    }
-                }
-                Ok(Self { direction: Ok(direction), curvature })
+                let direction = eigen.pseudo_inverse_step(gradient, rcond);
+                Ok(Self { direction: Ok(direction), curvature: eigen.norm() })
             }
         }
     }

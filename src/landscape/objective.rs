@@ -1,7 +1,5 @@
 //! What a search needs of a loss: its value, gradient and Hessian products at a point.
 
-use rayon::prelude::*;
-
 use crate::landscape::vector;
 
 /// A twice differentiable function of `dim()` parameters.
@@ -34,13 +32,6 @@ pub trait Point: Sync {
     fn gauss_newton_vector(&self, v: &[f64], out: &mut [f64]) -> Option<()> {
         let _ = (v, out);
         None
-    }
-
-    /// Writes the Hessian times each of several directions, `dim` entries after another, into `out`.
-    fn hessian_vectors(&self, directions: &[f64], out: &mut [f64]) {
-        let dim = self.gradient().len().max(1);
-        let pairs = out.par_chunks_mut(dim).zip(directions.par_chunks(dim));
-        pairs.for_each(|(out, v)| self.hessian_vector(v, out));
     }
 
     /// Returns the squared Euclidean norm of the gradient.
