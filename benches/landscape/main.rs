@@ -31,8 +31,13 @@ use wavecrest::rng::Streams;
 use crate::problems::{PROBLEMS, Problem, numbers, start};
 
 /// What can be measured, by name.
-const FIGURES: [(&str, fn()); 4] =
-    [("product", product), ("iteration", iteration), ("spectrum", spectrum), ("runs", runs)];
+const FIGURES: [(&str, fn()); 5] = [
+    ("product", product),
+    ("products", products),
+    ("iteration", iteration),
+    ("spectrum", spectrum),
+    ("runs", runs),
+];
 
 fn main() {
     // Cargo itself adds `--bench`.
@@ -83,6 +88,34 @@ fn product() {
             1e6 * floor,
             ours / floor
         );
+    }
+}
+
+/// Products of a Hessian and many vectors at once, beside as many one by one.
+fn products() {
+    let count = 16;
+    for samples in [500, 5000] {
+        for problem in &PROBLEMS[2..4] {
+            let network = Problem { samples, ..*problem }.network();
+            let theta = start(&network);
+            let point = network.evaluate(&theta);
+            let vectors = numbers(count * network.dim(), 991);
+            let mut out = vec![0.0; vectors.len()];
+            let together = median(21, || point.hessian_vectors(black_box(&vectors), &mut out));
+            let alone = median(21, || {
+                let pairs = vectors.chunks(network.dim()).zip(out.chunks_mut(network.dim()));
+                for (v, out) in pairs {
+                    point.hessian_vector(black_box(v), out);
+                }
+            });
+            println!(
+                "{count} products at once, {}, {samples} samples: {:.2} us each, one by one {:.2} us, ratio {:.2}",
+                problem.name,
+                1e6 * together / count as f64,
+                1e6 * alone / count as f64,
+                alone / together
+            );
+        }
     }
 }
 

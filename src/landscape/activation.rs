@@ -19,7 +19,7 @@ pub enum Activation {
 }
 
 /// The sharpness of the smooth rectifier.
-const SOFTPLUS_SHARPNESS: f64 = 5.0;
+pub(super) const SOFTPLUS_SHARPNESS: f64 = 5.0;
 
 /// Value, slope and curvature of an activation at one input.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,32 +7,33 @@ use faer::{
     perm::PermRef,
 };
 
-use crate::landscape::{objective::Point, vector};
+use crate::landscape::{
+    hessian::{GROUP, averaged, units},
+    objective::Point,
+    vector,
+};
 
 /// Returns the Hessian at a point, one product a column, averaged with its transpose.
 pub(super) fn hessian(point: &dyn Point) -> Mat<f64> {
     let dim = point.gradient().len();
     let mut columns = vec![0.0; dim * dim];
-    each_column(point, |j, column| columns[j * dim..(j + 1) * dim].copy_from_slice(column));
-    Mat::from_fn(dim, dim, |i, j| 0.5 * (columns[i * dim + j] + columns[j * dim + i]))
-}
-
-/// Returns the Frobenius norm of the Hessian at a point, by one product a column; keeps no more than one column.
-pub(super) fn frobenius_norm(point: &dyn Point) -> f64 {
-    let mut norms = vec![0.0; point.gradient().len()];
-    each_column(point, |j, column| norms[j] = vector::norm(column));
-    vector::norm(&norms)
-}
-
-fn each_column(point: &dyn Point, mut take: impl FnMut(usize, &[f64])) {
-    let dim = point.gradient().len();
-    let (mut unit, mut column) = (vec![0.0; dim], vec![0.0; dim]);
-    for j in 0..dim {
-        unit[j] = 1.0;
-        point.hessian_vector(&unit, &mut column);
-        unit[j] = 0.0;
-        take(j, &column);
+    for (group, columns) in columns.chunks_mut((GROUP * dim).max(1)).enumerate() {
+        point.hessian_vectors(&units(dim, group * GROUP, columns.len()), columns);
     }
+    averaged(&columns, dim)
+}
+
+/// Returns the Frobenius norm of the Hessian at a point, by one product a column; keeps no more than a few columns.
+pub(super) fn frobenius_norm(point: &dyn Point) -> f64 {
+    let dim = point.gradient().len();
+    let mut norms = Vec::with_capacity(dim);
+    let mut columns = vec![0.0; GROUP.min(dim) * dim];
+    for first in (0..dim).step_by(GROUP) {
+        let columns = &mut columns[..GROUP.min(dim - first) * dim];
+        point.hessian_vectors(&units(dim, first, columns.len()), columns);
+        norms.extend(columns.chunks(dim).map(vector::norm));
+    }
+    vector::norm(&norms)
 }
 
 /// Tells whether all entries are finite.

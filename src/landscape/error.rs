@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// An input that no landscape computation can use, or a descent that left the finite numbers.
+/// An input that no landscape computation can use, or a computation that came to no end.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum LandscapeError {
     /// An array whose length does not fit the others.
@@ -29,6 +29,9 @@ pub enum LandscapeError {
     /// A symmetric matrix whose eigenvalues were not found.
     #[error("the eigenvalues of a {size} x {size} matrix did not converge")]
     Eigenvalues { size: usize },
+    /// A device that did not compute what it was asked for.
+    #[error("{0}")]
+    Device(String),
     /// A list too long to write out.
     #[error("there are more than {limit} {what}")]
     TooMany { what: &'static str, limit: usize },

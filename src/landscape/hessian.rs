@@ -10,26 +10,44 @@ use rayon::prelude::*;
 
 use crate::landscape::{error::LandscapeError, objective::Point, vector};
 
+/// Columns of a matrix that are computed in one go.
+pub(super) const GROUP: usize = 16;
+
 /// Returns the Hessian at a point, one product a column, averaged with its transpose.
 pub fn hessian(point: &dyn Point) -> Mat<f64> {
-    columns(point.gradient().len(), |v, out| point.hessian_vector(v, out))
+    symmetric(point.gradient().len(), |vectors, out| point.hessian_vectors(vectors, out))
 }
 
 /// Returns the Gauss-Newton matrix at a point; `None` where the loss is no cost of a model's outputs.
 pub fn gauss_newton(point: &dyn Point) -> Option<Mat<f64>> {
     let dim = point.gradient().len();
-    point.gauss_newton_vector(&vec![0.0; dim], &mut vec![0.0; dim])?;
-    Some(columns(dim, |v, out| point.gauss_newton_vector(v, out).expect("it has just had one")))
+    point.gauss_newton_vectors(&vec![0.0; dim], &mut vec![0.0; dim])?;
+    Some(symmetric(dim, |vectors, out| {
+        point.gauss_newton_vectors(vectors, out).expect("it has just had one");
+    }))
 }
 
-/// Returns a symmetric matrix by its products with unit vectors, averaged with its transpose.
-fn columns(dim: usize, multiply: impl Fn(&[f64], &mut [f64]) + Sync) -> Mat<f64> {
+/// Returns a symmetric matrix by its products with unit vectors, on all threads, averaged with its transpose.
+fn symmetric(dim: usize, multiply: impl Fn(&[f64], &mut [f64]) + Sync) -> Mat<f64> {
     let mut columns = vec![0.0; dim * dim];
-    columns.par_chunks_mut(dim.max(1)).enumerate().for_each(|(j, column)| {
-        let mut unit = vec![0.0; dim];
-        unit[j] = 1.0;
-        multiply(&unit, column);
-    });
+    columns
+        .par_chunks_mut((GROUP * dim).max(1))
+        .enumerate()
+        .for_each(|(group, columns)| multiply(&units(dim, group * GROUP, columns.len()), columns));
+    averaged(&columns, dim)
+}
+
+/// Returns unit vectors, one after the other, `length` numbers in all.
+pub(super) fn units(dim: usize, first: usize, length: usize) -> Vec<f64> {
+    let mut vectors = vec![0.0; length];
+    for (i, vector) in vectors.chunks_mut(dim.max(1)).enumerate() {
+        vector[first + i] = 1.0;
+    }
+    vectors
+}
+
+/// Returns the mean of a matrix, given column by column, and its transpose.
+pub(super) fn averaged(columns: &[f64], dim: usize) -> Mat<f64> {
     Mat::from_fn(dim, dim, |i, j| 0.5 * (columns[i * dim + j] + columns[j * dim + i]))
 }
 

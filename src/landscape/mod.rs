@@ -2,7 +2,8 @@
 //!
 //! The methods are those of Frye et al., "Critical point-finding methods reveal gradient-flat regions of deep
 //! network losses" (Neural Computation 33, 2021), in f64 and over the full batch. Objectives are evaluated once a
-//! point; Hessian products there reuse what the evaluation left. Nothing here knows of stages, files or tensors.
+//! point; Hessian products there reuse what the evaluation left. On a GPU, many searches compute as one (`gathered`, by
+//! candle in `device_network`). Nothing here knows of stages or files.
 
 pub mod objective;
 
@@ -14,6 +15,12 @@ mod network_point;
 mod network_reference;
 mod network_tangent;
 pub mod products;
+
+pub mod device_network;
+#[cfg(test)]
+mod device_network_tests;
+mod device_tangent;
+pub mod gathered;
 
 pub mod descent;
 pub mod starts;

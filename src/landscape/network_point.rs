@@ -3,8 +3,7 @@
 use crate::landscape::{
     activation::Activation,
     network::{Block, BlockTargets, Layer, Network},
-    network_tangent::Matrix,
-    objective::Point,
+    objective::{Matrix, Point},
     products::{self, Start, Weights},
     vector,
 };
@@ -166,11 +165,15 @@ impl Point for NetworkPoint<'_> {
     }
 
     fn hessian_vector(&self, v: &[f64], out: &mut [f64]) {
-        self.product(v, out, Matrix::Hessian);
+        self.products(v, out, Matrix::Hessian);
     }
 
-    fn gauss_newton_vector(&self, v: &[f64], out: &mut [f64]) -> Option<()> {
-        self.product(v, out, Matrix::GaussNewton);
+    fn hessian_vectors(&self, vectors: &[f64], out: &mut [f64]) {
+        self.products(vectors, out, Matrix::Hessian);
+    }
+
+    fn gauss_newton_vectors(&self, vectors: &[f64], out: &mut [f64]) -> Option<()> {
+        self.products(vectors, out, Matrix::GaussNewton);
         Some(())
     }
 }

@@ -12,17 +12,9 @@ use crate::landscape::{
     activation::Activation,
     network::{Block, Cost, Network},
     network_point::{NetworkPoint, State, add_gradient},
+    objective::Matrix,
     products::{self, Start},
 };
-
-/// Which matrix multiplies a direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Matrix {
-    /// The second derivatives of the loss.
-    Hessian,
-    /// J'CJ, of the outputs' derivatives J and the cost's second derivatives by the outputs C, plus the regularizer's.
-    GaussNewton,
-}
 
 thread_local! {
     static BUFFERS: RefCell<Tangents> = RefCell::default();
@@ -72,20 +64,26 @@ impl Tangents {
 }
 
 impl NetworkPoint<'_> {
-    /// Writes a matrix of this point times `v` into `out`.
-    pub(super) fn product(&self, v: &[f64], out: &mut [f64], matrix: Matrix) {
-        let l2 = 2.0 * self.network.architecture.l2 / self.theta.len() as f64;
-        for (out, v) in out.iter_mut().zip(v) {
+    /// Writes a matrix of this point times each of `vectors`, which lie one after the other, into `out`.
+    ///
+    /// Each block of samples goes through all vectors before the next, so that what the point keeps of it is read from
+    /// main memory once. A product has the same bits as alone.
+    pub(super) fn products(&self, vectors: &[f64], out: &mut [f64], matrix: Matrix) {
+        let dim = self.theta.len();
+        let l2 = 2.0 * self.network.architecture.l2 / dim as f64;
+        for (out, v) in out.iter_mut().zip(vectors) {
             *out = l2 * v;
         }
         BUFFERS.with_borrow_mut(|tangents| {
             tangents.fit(self.network);
             for (block, state) in self.network.blocks.iter().zip(&self.states) {
-                self.tangent_forward(block, state, v, tangents);
-                self.tangent_output_error(block, state, tangents);
-                match matrix {
-                    Matrix::Hessian => self.tangent_backward(block, state, v, tangents, out),
-                    Matrix::GaussNewton => self.backward_alone(block, state, tangents, out),
+                for (v, out) in vectors.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+                    self.tangent_forward(block, state, v, tangents);
+                    self.tangent_output_error(block, state, tangents);
+                    match matrix {
+                        Matrix::Hessian => self.tangent_backward(block, state, v, tangents, out),
+                        Matrix::GaussNewton => self.backward_alone(block, state, tangents, out),
+                    }
                 }
             }
         });
@@ -253,7 +251,7 @@ mod tests {
 
     fn gauss_newton(network: &Network, theta: &[f64], v: &[f64]) -> Vec<f64> {
         let mut out = vec![f64::NAN; v.len()];
-        network.evaluate(theta).gauss_newton_vector(v, &mut out).unwrap();
+        network.evaluate(theta).gauss_newton_vectors(v, &mut out).unwrap();
         out
     }
 
@@ -270,6 +268,35 @@ mod tests {
         // The matrix does not depend on the targets of a squared error.
         let other = regression(normal(SAMPLES * OUTPUTS, "targets"));
         assert_eq!(gauss_newton(&other, &theta, &v), gv);
+    }
+
+    #[test]
+    fn many_products_at_once_have_the_bits_of_each_alone() {
+        // Two blocks of samples.
+        let samples = 140;
+        let data =
+            Data { samples, inputs: normal(samples * 2, "inputs"), targets: Targets::Inputs };
+        let architecture = Architecture {
+            sizes: vec![2, 5, 2],
+            bias: true,
+            activation: Activation::Tanh,
+            cost: Cost::MeanSquaredError,
+            l2: 0.1,
+        };
+        let network = Network::new(architecture, data).unwrap();
+        let (dim, count) = (network.dim(), 3);
+        let theta = normal(dim, "theta");
+        let point = network.evaluate(&theta);
+        let vectors = normal(count * dim, "v");
+        let (mut hv, mut gv) = (vec![0.0; count * dim], vec![0.0; count * dim]);
+        point.hessian_vectors(&vectors, &mut hv);
+        point.gauss_newton_vectors(&vectors, &mut gv).unwrap();
+        for ((v, hv), gv) in vectors.chunks(dim).zip(hv.chunks(dim)).zip(gv.chunks(dim)) {
+            let mut alone = vec![0.0; dim];
+            point.hessian_vector(v, &mut alone);
+            assert_eq!(alone, hv);
+            assert_eq!(gauss_newton(&network, &theta, v), gv);
+        }
     }
 
     #[test]

@@ -13,6 +13,15 @@ pub trait Objective: Sync {
     fn evaluate(&self, theta: &[f64]) -> Box<dyn Point + '_>;
 }
 
+/// A matrix of second derivatives at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// Those of the loss.
+    Hessian,
+    /// J'CJ, of the outputs' derivatives J and the cost's second derivatives by the outputs C, plus the regularizer's.
+    GaussNewton,
+}
+
 /// An objective evaluated at one point.
 pub trait Point: Sync {
     /// Returns the loss.
@@ -24,13 +33,20 @@ pub trait Point: Sync {
     /// Writes the Hessian at this point times `v` into `out`; both have one entry a parameter.
     fn hessian_vector(&self, v: &[f64], out: &mut [f64]);
 
-    /// Writes the Gauss-Newton matrix at this point times `v` into `out`; both have one entry a parameter.
+    /// Writes the Hessian at this point times each of `vectors` into `out`; both hold one vector after the other.
+    fn hessian_vectors(&self, vectors: &[f64], out: &mut [f64]) {
+        let dim = self.gradient().len();
+        for (v, out) in vectors.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+            self.hessian_vector(v, out);
+        }
+    }
+
+    /// Writes the Gauss-Newton matrix at this point times each of `vectors` into `out`, one after the other.
     ///
-    /// It is J'CJ for a cost of outputs with the derivatives J, and C the cost's second derivatives by the outputs: the
-    /// part of the Hessian that curves with the cost alone, and positive semidefinite. `None` where the loss is no cost
-    /// of a model's outputs, and `out` is left as it was.
-    fn gauss_newton_vector(&self, v: &[f64], out: &mut [f64]) -> Option<()> {
-        let _ = (v, out);
+    /// The part of the Hessian that curves with the cost alone, and positive semidefinite ([`Matrix::GaussNewton`]).
+    /// `None` where the loss is no cost of a model's outputs, and `out` is left as it was.
+    fn gauss_newton_vectors(&self, vectors: &[f64], out: &mut [f64]) -> Option<()> {
+        let _ = (vectors, out);
         None
     }
 

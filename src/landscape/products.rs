@@ -2,8 +2,8 @@
 //!
 //! Features lie feature by feature: entry `s` of feature `f` is `features[f * samples + s]`, with `samples` a multiple
 //! of [`LANES`]. The loops run over samples in vector registers as wide as the processor has (dispatched by `pulp`,
-//! which faer brings along), but without fused multiply-add and in an order fixed by the shapes, so that the results
-//! have the same bits on every machine.
+//! which faer brings along), in an order fixed by the shapes. Each product is added in with one rounding, as IEEE 754
+//! defines it, so that the results have the same bits on every machine; one without an instruction for that is slow.
 #![expect(
     clippy::inline_always,
     reason = "the loops must be compiled inside the dispatched function"
@@ -194,7 +194,7 @@ fn accumulate<const R: usize>(
         let features: [f64; LANES] = lanes(features, start);
         for r in 0..R {
             for l in 0..LANES {
-                sums[r][l] += weights[r] * features[l];
+                sums[r][l] = weights[r].mul_add(features[l], sums[r][l]);
             }
         }
     }
@@ -236,7 +236,7 @@ pub fn scale(factor: f64, values: &[f64], out: &mut [f64]) {
 pub fn scale_and_add(factor: &[f64], left: &[f64], right: &[f64], out: &mut [f64]) {
     Arch::new().dispatch(|| {
         for (((out, factor), left), right) in out.iter_mut().zip(factor).zip(left).zip(right) {
-            *out = *out * factor + left * right;
+            *out = left.mul_add(*right, *out * factor);
         }
     });
 }
@@ -307,7 +307,7 @@ fn outer_tile<const R: usize, const C: usize>(
             for c in 0..C {
                 let right = &right[c][s];
                 for l in 0..SUM_LANES {
-                    sums[r][c][l] += left[l] * right[l];
+                    sums[r][c][l] = left[l].mul_add(right[l], sums[r][c][l]);
                 }
             }
         }

@@ -14,7 +14,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
         let mut lanes = [0.0; LANES];
         for (a, b) in a_chunks.iter().zip(b_chunks) {
             for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                *lane += a * b;
+                *lane = a.mul_add(*b, *lane);
             }
         }
         a_rest.iter().zip(b_rest).fold(fold(lanes), |sum, (a, b)| sum + a * b)

@@ -29,7 +29,7 @@ pub struct CriticalAnalytic {
 
 impl Stage for CriticalAnalytic {
     const KIND: &'static str = "critical.analytic";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
         [stages.analytic]

@@ -153,7 +153,7 @@ fn two_thousand() -> usize {
 impl Stage for CriticalClassify {
     const KIND: &'static str = "critical.classify";
     /// 3: tables `critical`, `components` and `density`, and columns that mark what is critical and flat.
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
         [stages.found]

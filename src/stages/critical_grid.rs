@@ -52,7 +52,7 @@ fn published_per_axis() -> Vec<usize> {
 
 impl Stage for CriticalGrid {
     const KIND: &'static str = "critical.grid";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
     const SMALL: bool = true;
     const EXAMPLE: &'static str = r#"

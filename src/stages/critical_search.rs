@@ -69,7 +69,7 @@ pub struct CriticalSearch {
 
 impl Stage for CriticalSearch {
     const KIND: &'static str = "critical.search";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
         [stages.search]

@@ -46,7 +46,7 @@ fn thirty_two() -> usize {
 
 impl Stage for DataPca {
     const KIND: &'static str = "data.pca";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
         [stages.projected]

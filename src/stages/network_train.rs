@@ -204,7 +204,7 @@ impl Optimizer {
 
 impl Stage for NetworkTrain {
     const KIND: &'static str = "network.train";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
         [stages.training]

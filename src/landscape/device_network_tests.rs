@@ -1,0 +1,235 @@
+//! The loss on a device beside the loss by our own kernels, and searches that compute as one beside those that do not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::Device;
+
+use crate::{
+    landscape::{
+        activation::Activation,
+        data::{Data, Targets},
+        device_network::DeviceNetwork,
+        error::LandscapeError,
+        gathered::{Batch, search_all},
+        gradient_norm::{self, GradientNormOptions},
+        network::{Architecture, Cost, Network},
+        minres_qlp::SolverOptions,
+        newton_mr::{self, NewtonMrOptions},
+        objective::{Matrix, Objective},
+        search::{Control, Outcome, SearchOptions},
+        vector,
+    },
+    rng::Streams,
+};
+
+fn normal(n: usize, purpose: &str) -> Vec<f64> {
+    let mut values = vec![0.0; n];
+    Streams::new(5, "test").stream(purpose).fill_normal(&mut values);
+    values
+}
+
+/// 150 samples: more than a block of our own kernels.
+fn network(activation: Activation, cost: Cost, bias: bool, l2: f64) -> Network {
+    let samples = 150;
+    let targets = match cost {
+        Cost::MeanSquaredError => Targets::Values(normal(samples * 3, "targets")),
+        Cost::CrossEntropy => Targets::Labels((0..samples).map(|s| s * s % 3).collect()),
+    };
+    let inputs = normal(samples * 5, "inputs");
+    let architecture = Architecture { sizes: vec![5, 7, 4, 3], bias, activation, cost, l2 };
+    Network::new(architecture, Data { samples, inputs, targets }).unwrap()
+}
+
+fn autoencoder() -> Network {
+    let data = Data { samples: 40, inputs: normal(40 * 4, "inputs"), targets: Targets::Inputs };
+    let architecture = Architecture {
+        sizes: vec![4, 3, 4],
+        bias: true,
+        activation: Activation::Swish,
+        cost: Cost::MeanSquaredError,
+        l2: 0.2,
+    };
+    Network::new(architecture, data).unwrap()
+}
+
+fn on_device(network: &Network, seats: usize) -> DeviceNetwork {
+    DeviceNetwork::new(network, &Device::Cpu, seats).unwrap()
+}
+
+fn assert_near(found: &[f64], expected: &[f64], case: &str) {
+    let error = vector::norm(&vector::moved(found, -1.0, expected)) / vector::norm(expected);
+    assert!(error < 1e-13, "{case}: {error}");
+}
+
+#[test]
+fn losses_gradients_and_products_are_those_of_our_own_kernels() {
+    for activation in [
+        Activation::Linear,
+        Activation::Swish,
+        Activation::Tanh,
+        Activation::Relu,
+        Activation::Softplus,
+        Activation::Sigmoid,
+    ] {
+        for cost in [Cost::MeanSquaredError, Cost::CrossEntropy] {
+            for (bias, l2) in [(true, 0.0), (false, 0.7)] {
+                let case = format!("{activation:?} {cost:?} bias {bias} l2 {l2}");
+                let network = network(activation, cost, bias, l2);
+                let dim = network.dim();
+                let mut device = on_device(&network, 3);
+                let theta = |i: usize| normal(dim, &format!("theta{i}"));
+                let thetas: Vec<Vec<f64>> = (0..3).map(theta).collect();
+                let v = normal(dim, "v");
+                // Seat 1 has moved, seat 0 is empty, and the vectors come in an order of their own.
+                device.place(&[(2, &thetas[0]), (1, &thetas[1])]).unwrap();
+                device.place(&[(1, &thetas[2])]).unwrap();
+                let all: Vec<&[f64]> = thetas.iter().map(Vec::as_slice).collect();
+                let evaluated = device.evaluate(&all).unwrap();
+                for (theta, (loss, gradient)) in thetas.iter().zip(&evaluated) {
+                    let point = network.evaluate(theta);
+                    assert!((loss / point.loss() - 1.0).abs() < 1e-14, "{case}");
+                    assert_near(gradient, point.gradient(), &case);
+                }
+                let asked: [(usize, &[f64]); 2] = [(2, &v), (1, &thetas[0])];
+                for matrix in [Matrix::Hessian, Matrix::GaussNewton] {
+                    let products = device.multiply(matrix, &asked).unwrap();
+                    for ((theta, (_, v)), found) in [0, 2].into_iter().zip(asked).zip(&products) {
+                        let (point, mut expected) = (network.evaluate(&thetas[theta]), vec![0.0; dim]);
+                        if matrix == Matrix::Hessian {
+                            point.hessian_vector(v, &mut expected);
+                        } else {
+                            point.gauss_newton_vectors(v, &mut expected).unwrap();
+                        }
+                        assert_near(found, &expected, &format!("{case} {matrix:?} {theta}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_points_than_a_batch_are_evaluated_and_placed_in_order() {
+    let network = autoencoder();
+    let mut device = on_device(&network, 70);
+    let thetas: Vec<Vec<f64>> =
+        (0..70).map(|i| normal(network.dim(), &format!("theta{i}"))).collect();
+    let all: Vec<&[f64]> = thetas.iter().map(Vec::as_slice).collect();
+    let evaluated = device.evaluate(&all).unwrap();
+    let seats: Vec<(usize, &[f64])> = all.iter().copied().enumerate().collect();
+    device.place(&seats).unwrap();
+    let products = device.multiply(Matrix::Hessian, &seats).unwrap();
+    for ((theta, (loss, _)), product) in thetas.iter().zip(&evaluated).zip(&products) {
+        let point = network.evaluate(theta);
+        assert!((loss / point.loss() - 1.0).abs() < 1e-14);
+        let mut expected = vec![0.0; theta.len()];
+        point.hessian_vector(theta, &mut expected);
+        assert_near(product, &expected, "seat");
+    }
+}
+
+/// A search by a method that asks for points and products in turn.
+fn search(i: usize, loss: &dyn Objective) -> Outcome {
+    let start = vector::moved(&vec![0.0; loss.dim()], 0.5, &normal(loss.dim(), &format!("start{i}")));
+    let search = SearchOptions { iterations: 6 + i, ..SearchOptions::default() };
+    if i.is_multiple_of(2) {
+        // Without, the lost orthogonality of Lanczos vectors makes much of the last bits.
+        let solver = SolverOptions { reorthogonalize: true, ..SolverOptions::default() };
+        let options = NewtonMrOptions { search, solver, ..NewtonMrOptions::default() };
+        return newton_mr::search(loss, &start, &options, &Control::default()).unwrap();
+    }
+    let options = GradientNormOptions { search, ..GradientNormOptions::default() };
+    gradient_norm::search(loss, &start, &options, &Control::default()).unwrap()
+}
+
+#[test]
+fn searches_that_compute_as_one_take_the_course_of_those_that_do_not() {
+    let network = autoencoder();
+    let together = search_all(on_device(&network, 3), 7, search).unwrap();
+    for (i, found) in together.iter().enumerate() {
+        let alone = search(i, &network);
+        assert_eq!((found.status, found.trace.len()), (alone.status, alone.trace.len()), "{i}");
+        for (found, alone) in found.trace.iter().zip(&alone.trace) {
+            // Rounding grows along a search; six to twelve steps from points apart leave it far below this.
+            assert!((found.loss / alone.loss - 1.0).abs() < 1e-6, "{i} {found:?} {alone:?}");
+        }
+    }
+}
+
+#[test]
+fn a_search_has_the_same_bits_whoever_searches_beside_it() {
+    let network = autoencoder();
+    let among = search_all(on_device(&network, 4), 4, search).unwrap();
+    for wanted in 0..4 {
+        let only = |i: usize, loss: &dyn Objective| (i == wanted).then(|| search(i, loss));
+        let alone = search_all(on_device(&network, 4), 4, only).unwrap().swap_remove(wanted);
+        assert_eq!(alone.as_ref(), Some(&among[wanted]), "{wanted}");
+    }
+}
+
+/// A batch that fails at its last evaluation.
+struct Failing(AtomicUsize);
+
+impl Batch for Failing {
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn seats(&self) -> usize {
+        3
+    }
+
+    fn evaluate(&mut self, thetas: &[&[f64]]) -> Result<Vec<(f64, Vec<f64>)>, LandscapeError> {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(LandscapeError::Device("out of memory".to_owned()));
+        }
+        Ok(thetas.iter().map(|theta| (theta[0], vec![1.0])).collect())
+    }
+
+    fn place(&mut self, _: &[(usize, &[f64])]) -> Result<(), LandscapeError> {
+        Ok(())
+    }
+
+    fn multiply(
+        &mut self,
+        _: Matrix,
+        _: &[(usize, &[f64])],
+    ) -> Result<Vec<Vec<f64>>, LandscapeError> {
+        Err(LandscapeError::Device("no products here".to_owned()))
+    }
+}
+
+#[test]
+fn a_batch_that_fails_ends_all_searches_with_its_error() {
+    let ended = AtomicUsize::new(0);
+    // Search 0 ends in the first round, the others do not survive the third.
+    let search = |i: usize, loss: &dyn Objective| {
+        for round in 0..10 {
+            assert_eq!(loss.evaluate(&[i as f64]).loss(), i as f64);
+            if i == 0 && round == 0 {
+                break;
+            }
+        }
+        ended.fetch_add(1, Ordering::Relaxed);
+    };
+    let error = search_all(Failing(AtomicUsize::new(2)), 3, search).unwrap_err();
+    assert_eq!(error.to_string(), "out of memory");
+    assert_eq!(ended.into_inner(), 1);
+    let product = |_: usize, loss: &dyn Objective| {
+        loss.evaluate(&[0.0]).hessian_vector(&[1.0], &mut [0.0]);
+    };
+    let error = search_all(Failing(AtomicUsize::new(9)), 5, product).unwrap_err();
+    assert_eq!(error.to_string(), "no products here");
+}
+
+#[test]
+#[should_panic(expected = "a defect of search 1")]
+fn a_search_that_panics_is_not_lost_and_holds_nobody_up() {
+    let search = |i: usize, loss: &dyn Objective| {
+        let point = loss.evaluate(&[0.0]);
+        assert!(i != 1, "a defect of search {i}");
+        drop(point);
+        loss.evaluate(&[1.0]).loss()
+    };
+    let _: Result<Vec<f64>, _> = search_all(Failing(AtomicUsize::new(99)), 3, search);
+}

@@ -1,0 +1,312 @@
+//! Many searches that compute as one: what each asks of its loss waits until all have asked, and is done together.
+//!
+//! Searches ask for one thing at a time, which leaves a GPU idle; a [`Batch`] computes for hundreds of points at once.
+//! So each search has a thread and a [`Seat`], an objective like any other. A request puts its thread to sleep, and the
+//! last of those that search carries out the requests of all. A batch computes for a seat what it would compute were
+//! the others empty, so a search takes the same course whichever go on beside it.
+
+use std::{
+    collections::HashMap,
+    panic,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use crate::landscape::{
+    error::LandscapeError,
+    objective::{Matrix, Objective, Point},
+};
+
+/// A loss at many points at once, one a seat.
+pub trait Batch: Send {
+    /// Returns the number of parameters.
+    fn dim(&self) -> usize;
+
+    /// Returns how many points it holds at once, at least 1.
+    fn seats(&self) -> usize;
+
+    /// Returns loss and gradient at each of some points.
+    fn evaluate(&mut self, thetas: &[&[f64]]) -> Result<Vec<(f64, Vec<f64>)>, LandscapeError>;
+
+    /// Moves some seats to points.
+    fn place(&mut self, seats: &[(usize, &[f64])]) -> Result<(), LandscapeError>;
+
+    /// Returns the products of some seats' matrices, each at its seat's point, with a vector a seat.
+    fn multiply(
+        &mut self,
+        matrix: Matrix,
+        seats: &[(usize, &[f64])],
+    ) -> Result<Vec<Vec<f64>>, LandscapeError>;
+}
+
+/// Runs `count` searches, as many at once as the batch has seats; returns their results in order.
+///
+/// The first error of the batch ends every search where it stands, by unwinding its thread, and is returned.
+pub fn search_all<T: Send>(
+    batch: impl Batch,
+    count: usize,
+    search: impl Fn(usize, &dyn Objective) -> T + Sync,
+) -> Result<Vec<T>, LandscapeError> {
+    let seats = batch.seats().min(count);
+    let gathering = Gathering {
+        dim: batch.dim(),
+        round: Mutex::new(Round {
+            active: seats,
+            waiting: Vec::new(),
+            evaluated: 0,
+            placed: HashMap::new(),
+            error: None,
+            batch,
+        }),
+    };
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let take_turns = |seat: &dyn Objective| {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(result) = results.get(i) else { break };
+            let found = search(i, seat);
+            *result.lock().expect(NO_PANIC) = Some(found);
+        }
+    };
+    thread::scope(|scope| {
+        let (gathering, take_turns) = (&gathering, &take_turns);
+        let all = (0..seats).map(|number| Seat { gathering, number, asking: Mutex::new(()) });
+        // All seats are there before the first search begins; those without a thread leave as the list is dropped.
+        let all: Vec<_> = all.collect();
+        let mut threads = Vec::with_capacity(seats);
+        for seat in all {
+            let turns =
+                move || panic::catch_unwind(panic::AssertUnwindSafe(|| take_turns(&seat)));
+            match thread::Builder::new().spawn_scoped(scope, turns) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    let error = format!("no thread could be had for each of {seats} searches: {error}");
+                    gathering.round.lock().expect(NO_PANIC).error = Some(LandscapeError::Device(error));
+                    break;
+                }
+            }
+        }
+        for thread in threads {
+            // A search whose batch has failed leaves by unwinding; any other panic goes on.
+            if let Err(payload) = thread.join().and_then(|left| left)
+                && !payload.is::<Broken>()
+            {
+                panic::resume_unwind(payload);
+            }
+        }
+    });
+    let round = gathering.round.into_inner().expect(NO_PANIC);
+    if let Some(error) = round.error {
+        return Err(error);
+    }
+    let found = results.into_iter().map(|result| result.into_inner().expect(NO_PANIC));
+    Ok(found.map(|result| result.expect("a search that was begun has a result")).collect())
+}
+
+const NO_PANIC: &str = "no holder of this lock panics";
+
+/// With what a search is left whose batch has failed.
+struct Broken;
+
+/// Searches that compute as one.
+struct Gathering<B> {
+    dim: usize,
+    round: Mutex<Round<B>>,
+}
+
+/// What the searches have asked for since all were last answered.
+struct Round<B> {
+    /// Seats whose searches go on: when as many wait, it is time.
+    active: usize,
+    waiting: Vec<Request>,
+    /// How many points were evaluated: each has a number.
+    evaluated: u64,
+    /// Which point a seat is at.
+    placed: HashMap<usize, u64>,
+    error: Option<LandscapeError>,
+    batch: B,
+}
+
+struct Request {
+    seat: usize,
+    wanted: Wanted,
+    answer: Sender<Answer>,
+}
+
+impl Request {
+    /// Its seat and vector, if it asks for a product with this matrix.
+    fn vector(&self, wanted: Matrix) -> Option<(&Self, (usize, &[f64]))> {
+        match &self.wanted {
+            Wanted::Product { matrix, v, .. } => {
+                (*matrix == wanted).then_some((self, (self.seat, v.as_slice())))
+            }
+            Wanted::Evaluation { .. } => None,
+        }
+    }
+}
+
+enum Wanted {
+    Evaluation { theta: Vec<f64> },
+    Product { matrix: Matrix, point: u64, theta: Vec<f64>, v: Vec<f64> },
+}
+
+enum Answer {
+    Evaluation { point: u64, loss: f64, gradient: Vec<f64> },
+    Product(Vec<f64>),
+}
+
+impl<B: Batch> Round<B> {
+    /// Answers all requests once every search waits.
+    fn advance(&mut self) {
+        if self.waiting.is_empty() || self.waiting.len() < self.active {
+            return;
+        }
+        let requests = std::mem::take(&mut self.waiting);
+        if self.error.is_none()
+            && let Err(error) = self.answer(&requests)
+        {
+            self.error = Some(error);
+        }
+        // Whoever has no answer by now finds its channel closed.
+    }
+
+    fn answer(&mut self, requests: &[Request]) -> Result<(), LandscapeError> {
+        let (mut evaluations, mut thetas) = (Vec::new(), Vec::new());
+        let mut moved = Vec::new();
+        for request in requests {
+            match &request.wanted {
+                Wanted::Evaluation { theta } => {
+                    evaluations.push(request);
+                    thetas.push(theta.as_slice());
+                }
+                Wanted::Product { point, theta, .. } => {
+                    if self.placed.insert(request.seat, *point) != Some(*point) {
+                        moved.push((request.seat, theta.as_slice()));
+                    }
+                }
+            }
+        }
+        if !evaluations.is_empty() {
+            let found = self.batch.evaluate(&thetas)?;
+            for (request, (loss, gradient)) in evaluations.into_iter().zip(found) {
+                self.evaluated += 1;
+                tell(request, Answer::Evaluation { point: self.evaluated, loss, gradient });
+            }
+        }
+        if !moved.is_empty() {
+            self.batch.place(&moved)?;
+        }
+        for wanted in [Matrix::Hessian, Matrix::GaussNewton] {
+            let (asking, vectors): (Vec<_>, Vec<_>) =
+                requests.iter().filter_map(|request| request.vector(wanted)).unzip();
+            if !vectors.is_empty() {
+                let products = self.batch.multiply(wanted, &vectors)?;
+                for (request, product) in asking.into_iter().zip(products) {
+                    tell(request, Answer::Product(product));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(request: &Request, answer: Answer) {
+    request.answer.send(answer).expect("who asks waits for the answer");
+}
+
+/// The place of one search, and the loss as it sees it.
+struct Seat<'a, B: Batch> {
+    gathering: &'a Gathering<B>,
+    number: usize,
+    /// Held by the thread that asks: a seat asks for one thing at a time.
+    asking: Mutex<()>,
+}
+
+impl<B: Batch> Seat<'_, B> {
+    /// Waits for the others and for the answer.
+    fn ask(&self, wanted: Wanted) -> Answer {
+        let _turn = self.asking.lock().expect(NO_PANIC);
+        let (answer, answered) = channel();
+        let mut round = self.gathering.round.lock().expect(NO_PANIC);
+        round.waiting.push(Request { seat: self.number, wanted, answer });
+        round.advance();
+        drop(round);
+        match answered.recv() {
+            Ok(answer) => answer,
+            Err(_) => panic::resume_unwind(Box::new(Broken)),
+        }
+    }
+}
+
+impl<B: Batch> Drop for Seat<'_, B> {
+    fn drop(&mut self) {
+        // Where the batch has panicked, nobody waits any more.
+        if let Ok(mut round) = self.gathering.round.lock() {
+            round.active -= 1;
+            round.advance();
+        }
+    }
+}
+
+impl<B: Batch> Objective for Seat<'_, B> {
+    fn dim(&self) -> usize {
+        self.gathering.dim
+    }
+
+    fn evaluate(&self, theta: &[f64]) -> Box<dyn Point + '_> {
+        assert_eq!(theta.len(), self.dim(), "theta has one entry a parameter");
+        let theta = theta.to_vec();
+        match self.ask(Wanted::Evaluation { theta: theta.clone() }) {
+            Answer::Evaluation { point, loss, gradient } => {
+                Box::new(SeatedPoint { seat: self, point, theta, loss, gradient })
+            }
+            Answer::Product(_) => unreachable!("answers are of the kind that was asked for"),
+        }
+    }
+}
+
+/// A point that a search has evaluated.
+struct SeatedPoint<'a, B: Batch> {
+    seat: &'a Seat<'a, B>,
+    point: u64,
+    theta: Vec<f64>,
+    loss: f64,
+    gradient: Vec<f64>,
+}
+
+impl<B: Batch> SeatedPoint<'_, B> {
+    fn product(&self, matrix: Matrix, v: &[f64], out: &mut [f64]) {
+        let (point, theta, v) = (self.point, self.theta.clone(), v.to_vec());
+        match self.seat.ask(Wanted::Product { matrix, point, theta, v }) {
+            Answer::Product(product) => out.copy_from_slice(&product),
+            Answer::Evaluation { .. } => unreachable!("answers are of the kind that was asked for"),
+        }
+    }
+}
+
+impl<B: Batch> Point for SeatedPoint<'_, B> {
+    fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    fn gradient(&self) -> &[f64] {
+        &self.gradient
+    }
+
+    fn hessian_vector(&self, v: &[f64], out: &mut [f64]) {
+        self.product(Matrix::Hessian, v, out);
+    }
+
+    fn gauss_newton_vectors(&self, vectors: &[f64], out: &mut [f64]) -> Option<()> {
+        let dim = self.gradient.len();
+        for (v, out) in vectors.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+            self.product(Matrix::GaussNewton, v, out);
+        }
+        Some(())
+    }
+}
