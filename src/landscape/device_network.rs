@@ -163,7 +163,8 @@ impl DeviceNetwork {
         let mut inputs = parameters.with_bias(0, self.times_inputs(&parameters.weights[0])?)?;
         for i in 0..last {
             hidden.push(Hidden::new(self.architecture.activation, inputs)?);
-            inputs = parameters.with_bias(i + 1, parameters.weights[i + 1].matmul(&hidden[i].value)?)?;
+            inputs =
+                parameters.with_bias(i + 1, parameters.weights[i + 1].matmul(&hidden[i].value)?)?;
         }
         let (output_error, probabilities, cost) = self.output_error(&inputs)?;
         let mut state = State { weights: parameters.weights, hidden, output_error, probabilities };
@@ -214,14 +215,7 @@ impl DeviceNetwork {
                 parts.push(error.sum_keepdim(2)?);
             }
         }
-        self.rows(&parts)
-    }
-
-    /// Joins the parts of vectors of parameters, layer by layer, and copies them from the device.
-    pub(super) fn rows(&self, parts: &[Tensor]) -> Result<Vec<Vec<f64>>> {
-        let parts: Vec<Tensor> =
-            parts.iter().map(|part| part.flatten_from(1)).collect::<Result<_>>()?;
-        Tensor::cat(&parts, 1)?.to_vec2()
+        rows(&parts)
     }
 
     /// Returns weights times the samples' features: points x outputs x samples.
@@ -298,6 +292,13 @@ impl DeviceNetwork {
     }
 }
 
+/// Joins the parts of vectors of parameters, layer by layer, and copies them from the device.
+pub(super) fn rows(parts: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+    let parts: Vec<Tensor> =
+        parts.iter().map(|part| part.flatten_from(1)).collect::<Result<_>>()?;
+    Tensor::cat(&parts, 1)?.to_vec2()
+}
+
 impl Batch for DeviceNetwork {
     fn dim(&self) -> usize {
         self.dim
@@ -371,9 +372,16 @@ impl State {
         let hidden = |hidden: &Hidden| {
             let curved = hidden.curved.as_ref();
             let curved = curved.map(|c| {
-                Ok::<_, candle_core::Error>(Curved { slope: f(&c.slope)?, curvature: f(&c.curvature)? })
+                Ok::<_, candle_core::Error>(Curved {
+                    slope: f(&c.slope)?,
+                    curvature: f(&c.curvature)?,
+                })
             });
-            Ok(Hidden { value: f(&hidden.value)?, error: f(&hidden.error)?, curved: curved.transpose()? })
+            Ok(Hidden {
+                value: f(&hidden.value)?,
+                error: f(&hidden.error)?,
+                curved: curved.transpose()?,
+            })
         };
         Ok(Self {
             weights: self.weights.iter().map(&f).collect::<Result<_>>()?,

@@ -12,8 +12,8 @@ use crate::{
         error::LandscapeError,
         gathered::{Batch, search_all},
         gradient_norm::{self, GradientNormOptions},
-        network::{Architecture, Cost, Network},
         minres_qlp::SolverOptions,
+        network::{Architecture, Cost, Network},
         newton_mr::{self, NewtonMrOptions},
         objective::{Matrix, Objective},
         search::{Control, Outcome, SearchOptions},
@@ -94,7 +94,8 @@ fn losses_gradients_and_products_are_those_of_our_own_kernels() {
                 for matrix in [Matrix::Hessian, Matrix::GaussNewton] {
                     let products = device.multiply(matrix, &asked).unwrap();
                     for ((theta, (_, v)), found) in [0, 2].into_iter().zip(asked).zip(&products) {
-                        let (point, mut expected) = (network.evaluate(&thetas[theta]), vec![0.0; dim]);
+                        let (point, mut expected) =
+                            (network.evaluate(&thetas[theta]), vec![0.0; dim]);
                         if matrix == Matrix::Hessian {
                             point.hessian_vector(v, &mut expected);
                         } else {
@@ -130,12 +131,13 @@ fn more_points_than_a_batch_are_evaluated_and_placed_in_order() {
 
 /// A search by a method that asks for points and products in turn.
 fn search(i: usize, loss: &dyn Objective) -> Outcome {
-    let start = vector::moved(&vec![0.0; loss.dim()], 0.5, &normal(loss.dim(), &format!("start{i}")));
+    let start =
+        vector::moved(&vec![0.0; loss.dim()], 0.5, &normal(loss.dim(), &format!("start{i}")));
     let search = SearchOptions { iterations: 6 + i, ..SearchOptions::default() };
     if i.is_multiple_of(2) {
         // Without, the lost orthogonality of Lanczos vectors makes much of the last bits.
         let solver = SolverOptions { reorthogonalize: true, ..SolverOptions::default() };
-        let options = NewtonMrOptions { search, solver, ..NewtonMrOptions::default() };
+        let options = NewtonMrOptions { solver, search, ..NewtonMrOptions::default() };
         return newton_mr::search(loss, &start, &options, &Control::default()).unwrap();
     }
     let options = GradientNormOptions { search, ..GradientNormOptions::default() };
@@ -160,10 +162,10 @@ fn searches_that_compute_as_one_take_the_course_of_those_that_do_not() {
 fn a_search_has_the_same_bits_whoever_searches_beside_it() {
     let network = autoencoder();
     let among = search_all(on_device(&network, 4), 4, search).unwrap();
-    for wanted in 0..4 {
+    for (wanted, expected) in among.iter().enumerate() {
         let only = |i: usize, loss: &dyn Objective| (i == wanted).then(|| search(i, loss));
         let alone = search_all(on_device(&network, 4), 4, only).unwrap().swap_remove(wanted);
-        assert_eq!(alone.as_ref(), Some(&among[wanted]), "{wanted}");
+        assert_eq!(alone.as_ref(), Some(expected), "{wanted}");
     }
 }
 
@@ -231,5 +233,5 @@ fn a_search_that_panics_is_not_lost_and_holds_nobody_up() {
         drop(point);
         loss.evaluate(&[1.0]).loss()
     };
-    let _: Result<Vec<f64>, _> = search_all(Failing(AtomicUsize::new(99)), 3, search);
+    search_all(Failing(AtomicUsize::new(99)), 3, search).unwrap_err();
 }

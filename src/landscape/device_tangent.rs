@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::landscape::{
-    device_network::{DeviceNetwork, Parameters, State},
+    device_network::{DeviceNetwork, Parameters, State, rows},
     network::Cost,
     objective::Matrix,
 };
@@ -47,7 +47,7 @@ impl DeviceNetwork {
             };
         }
         parts.reverse();
-        self.rows(&parts)
+        rows(&parts)
     }
 
     /// Returns the derivatives along v of each hidden layer, and of the outputs.

@@ -6,7 +6,7 @@
 //! the others empty, so a search takes the same course whichever go on beside it.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     panic,
     sync::{
         Mutex,
@@ -58,7 +58,7 @@ pub fn search_all<T: Send>(
             active: seats,
             waiting: Vec::new(),
             evaluated: 0,
-            placed: HashMap::new(),
+            placed: BTreeMap::new(),
             error: None,
             batch,
         }),
@@ -80,13 +80,14 @@ pub fn search_all<T: Send>(
         let all: Vec<_> = all.collect();
         let mut threads = Vec::with_capacity(seats);
         for seat in all {
-            let turns =
-                move || panic::catch_unwind(panic::AssertUnwindSafe(|| take_turns(&seat)));
+            let turns = move || panic::catch_unwind(panic::AssertUnwindSafe(|| take_turns(&seat)));
             match thread::Builder::new().spawn_scoped(scope, turns) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    let error = format!("no thread could be had for each of {seats} searches: {error}");
-                    gathering.round.lock().expect(NO_PANIC).error = Some(LandscapeError::Device(error));
+                    let error =
+                        format!("no thread could be had for each of {seats} searches: {error}");
+                    gathering.round.lock().expect(NO_PANIC).error =
+                        Some(LandscapeError::Device(error));
                     break;
                 }
             }
@@ -127,7 +128,7 @@ struct Round<B> {
     /// How many points were evaluated: each has a number.
     evaluated: u64,
     /// Which point a seat is at.
-    placed: HashMap<usize, u64>,
+    placed: BTreeMap<usize, u64>,
     error: Option<LandscapeError>,
     batch: B,
 }

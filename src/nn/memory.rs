@@ -116,9 +116,13 @@ fn elements(shape: [usize; 4]) -> u64 {
     shape.iter().map(|size| *size as u64).product()
 }
 
-/// Tells whether an error of candle is that of a full GPU; the drivers' codes are all that it passes on.
+/// Tells whether an error of candle is that of a full GPU.
 pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
-    let message = error.to_string();
+    tells_out_of_memory(&error.to_string())
+}
+
+/// Tells whether a message of candle's is that of a full GPU; the drivers' codes are all that it passes on.
+pub fn tells_out_of_memory(message: &str) -> bool {
     ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|code| message.contains(code))
 }
 

@@ -211,7 +211,7 @@ impl Stage for CriticalClassify {
         let thetas: Vec<&[f64]> = points.each().collect();
         for thetas in thetas.chunks(batch.min(BATCH)) {
             let measure = |theta: &&[f64]| match cx.check_cancelled() {
-                Ok(()) => instruments.measure(&*loss, theta),
+                Ok(()) => instruments.measure(loss.objective(), theta),
                 Err(error) => Err(error.to_string()),
             };
             measured.par_extend(thetas.par_iter().map(measure));

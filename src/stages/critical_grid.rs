@@ -120,7 +120,7 @@ impl CriticalGrid {
         let loss = problem.loss(None)?;
         let mut rows = Vec::with_capacity(points.count());
         for theta in points.each() {
-            let point = loss.evaluate(theta);
+            let point = loss.objective().evaluate(theta);
             anyhow::ensure!(
                 point.is_finite(),
                 Failure::user(format!("the function is not finite at {theta:?}"))

@@ -1,11 +1,11 @@
 //! `critical.search`: from start points towards points of zero gradient.
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shared::computing::Computing;
 use super::shared::methods::SearchMethod;
-use super::shared::problem::{Problem, failure};
+use super::shared::problem::Problem;
 use super::shared::searches::{Board, Search, Told};
 use crate::artifacts::points::Points;
 use crate::artifacts::table::Table;
@@ -24,6 +24,10 @@ use crate::omit::is_default;
 const LARGEST: usize = 1 << 13;
 
 /// Searches for critical points from each start point.
+///
+/// All searches run at once: side by side on the stage's threads, or, where the stage has a GPU
+/// (`resources = { gpu = 1 }`), as one computation there in 64-bit floats, which is for many searches over many samples.
+/// On a GPU, steps differ from those of the CPU by rounding.
 ///
 /// Newton-MR solves for minimum-length least-squares Newton steps by MINRES-QLP with exact Hessian-vector products;
 /// gradient-norm minimization descends on the squared gradient norm; the other Newton methods are there to compare
@@ -106,7 +110,7 @@ impl Stage for CriticalSearch {
         }
         let problem = Problem::of(&starts.problem)?;
         let loss = problem.loss(problem.samples(cx, self.data.as_ref())?)?;
-        let outcomes = self.search_all(cx, &*loss, &starts)?;
+        let outcomes = self.search_all(cx, Computing::new(&loss, starts.count())?, &starts)?;
         cx.save_as("runs", &self.runs(&outcomes))?;
         cx.save_as("trace", &self.trace(&outcomes))?;
         let below = |limit: f64| {
@@ -133,7 +137,7 @@ impl CriticalSearch {
     fn search_all(
         &self,
         cx: &Context<'_>,
-        loss: &(dyn Objective + Sync),
+        computing: Computing<'_>,
         starts: &Points,
     ) -> anyhow::Result<Vec<Outcome>> {
         let board = Board::new(starts.count(), cx.resume())?;
@@ -143,7 +147,8 @@ impl CriticalSearch {
             tolerance: self.tolerance,
             frobenius: self.frobenius,
         };
-        let search = |(i, start): (usize, &[f64])| {
+        let places: Vec<&[f64]> = starts.each().collect();
+        let search = |i: usize, loss: &dyn Objective| {
             let from = match board.get(i) {
                 Search::Waiting => None,
                 Search::UnderWay(reached) => Some(reached),
@@ -160,16 +165,14 @@ impl CriticalSearch {
             };
             let observe = |row: &TraceRow| told.step(row);
             let control = Control { from: from.as_ref(), paused: &paused, observe: &observe };
-            let outcome = self.method.search(loss, start, options, &control)?;
+            let outcome = self.method.search(loss, places[i], options, &control)?;
             if outcome.status != Status::Cancelled {
                 board.put(i, Search::Ended(outcome.clone()));
                 told.ended(&outcome);
             }
             Ok(outcome)
         };
-        let places: Vec<(usize, &[f64])> = starts.each().enumerate().collect();
-        let outcomes: Result<_, _> = places.into_par_iter().map(search).collect();
-        let outcomes = outcomes.map_err(failure)?;
+        let outcomes = computing.search_all(places.len(), search)?;
         // Where the run is interrupted, all searches have noted how far they came.
         cx.pause_point(|| Ok(Box::new(board.all())))?;
         Ok(outcomes)

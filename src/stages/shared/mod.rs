@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub mod bench;
 pub mod canvas;
+pub mod computing;
 pub mod confidence;
 pub mod diagnoses;
 pub mod diagnosis;

@@ -7,13 +7,14 @@ use serde_json::{Value as Json, json};
 
 use crate::artifacts::tensors::Tensors;
 use crate::engine::context::Context;
-use crate::engine::failure::Failure;
+use crate::engine::failure::{Failure, FailureKind, Shortage};
 use crate::engine::parameter::Input;
 use crate::landscape;
 use crate::landscape::data::{Data, Targets};
 use crate::landscape::error::LandscapeError;
 use crate::landscape::network::{Architecture, Cost, Network};
 use crate::landscape::objective::{Objective, Quartic};
+use crate::nn::memory::tells_out_of_memory;
 use crate::store::hash;
 
 /// A loss, as trajectories and points carry it along.
@@ -170,15 +171,33 @@ impl Problem {
     }
 
     /// The loss; samples that it does not belong to are refused.
-    pub fn loss(&self, samples: Option<Samples>) -> anyhow::Result<Box<dyn Objective + Sync>> {
+    pub fn loss(&self, samples: Option<Samples>) -> anyhow::Result<Loss> {
         Ok(match (self, samples) {
-            (Self::Network(network), Some(samples)) => Box::new(network.loss(samples)?),
+            (Self::Network(network), Some(samples)) => Loss::Network(network.loss(samples)?),
             (Self::Network(_), None) => anyhow::bail!(
                 Failure::user("the points belong to a network, whose loss needs `data`")
                     .hint("give `data` the edge that the network was trained on")
             ),
-            (Self::Function(Function::Quartic), _) => Box::new(Quartic),
+            (Self::Function(Function::Quartic), _) => Loss::Function(Box::new(Quartic)),
         })
+    }
+}
+
+/// A loss, bound to its data.
+pub enum Loss {
+    /// That of a network.
+    Network(Network),
+    /// A function of its parameters alone.
+    Function(Box<dyn Objective>),
+}
+
+impl Loss {
+    /// The loss as searches see it.
+    pub fn objective(&self) -> &dyn Objective {
+        match self {
+            Self::Network(network) => network,
+            Self::Function(function) => &**function,
+        }
     }
 }
 
@@ -229,6 +248,13 @@ pub fn failure(error: LandscapeError) -> anyhow::Error {
             Failure::numeric(message).into()
         }
         LandscapeError::Option { .. } => Failure::user(message).into(),
+        LandscapeError::Device(_) if tells_out_of_memory(&message) => {
+            Failure::new(FailureKind::Resource, message)
+                .for_lack_of(Shortage::Gpu)
+                .hint("end what else runs on the GPU, or leave `resources.gpu` out: searches run on the CPU as well")
+                .into()
+        }
+        LandscapeError::Device(_) => anyhow::Error::msg(message),
         _ => Failure::data(message).into(),
     }
 }
