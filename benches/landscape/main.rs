@@ -9,6 +9,7 @@
     reason = "a program of its own, which asks the system for its memory"
 )]
 
+mod device;
 mod problems;
 
 use std::hint::black_box;
@@ -31,12 +32,13 @@ use wavecrest::rng::Streams;
 use crate::problems::{PROBLEMS, Problem, numbers, start};
 
 /// What can be measured, by name.
-const FIGURES: [(&str, fn()); 5] = [
+const FIGURES: [(&str, fn()); 6] = [
     ("product", product),
     ("products", products),
     ("iteration", iteration),
     ("spectrum", spectrum),
     ("runs", runs),
+    ("device", device::searches),
 ];
 
 fn main() {

@@ -1,6 +1,6 @@
 //! What a table says about the many values that fall into one of its cells.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -28,11 +28,13 @@ pub enum Aggregate {
     Sem,
     /// Share of yes among yes and no (or 1 and 0), with its binomial error √(p (1 - p) / n).
     Rate,
+    /// Entropy of how often each value occurs, in bits, with its standard error.
+    Entropy,
 }
 
 impl Aggregate {
     /// Every aggregate.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MeanSem,
         Self::MeanSd,
         Self::Mean,
@@ -45,6 +47,7 @@ impl Aggregate {
         Self::Std,
         Self::Sem,
         Self::Rate,
+        Self::Entropy,
     ];
 
     /// Returns the word that a specification uses.
@@ -62,6 +65,7 @@ impl Aggregate {
             Self::Std => "std",
             Self::Sem => "sem",
             Self::Rate => "rate",
+            Self::Entropy => "entropy",
         }
     }
 
@@ -78,6 +82,7 @@ impl Aggregate {
             Self::Std => "_std",
             Self::Sem => "_sem",
             Self::Rate => "_rate",
+            Self::Entropy => "_entropy",
         }
     }
 
@@ -89,6 +94,7 @@ impl Aggregate {
             Self::Std => "s.d.",
             Self::Sem => "s.e.m.",
             Self::Rate => "rate ± binomial error",
+            Self::Entropy => "entropy in bits ± s.e.",
             other => other.as_str(),
         }
     }
@@ -99,6 +105,7 @@ impl Aggregate {
             Self::MeanSem => Some("sem"),
             Self::MeanSd => Some("sd"),
             Self::Rate => Some("binomial"),
+            Self::Entropy => Some("se"),
             _ => None,
         }
     }
@@ -276,6 +283,22 @@ pub fn median(values: &[Option<f64>]) -> Option<f64> {
     }
 }
 
+/// Returns the entropy of how often each value occurs, in bits, and its standard error; nothing without values.
+///
+/// H = -Σ p log₂ p of the frequencies p among n values; its variance is (Σ p log₂² p - H²) / n to first order in 1/n (Basharin,
+/// Theory Probab. Appl. 4, 1959), to which that of bootstrap samples comes.
+pub fn entropy<T>(mut values: Vec<T>, compare: impl Fn(&T, &T) -> Ordering) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    values.sort_by(&compare);
+    let frequencies =
+        || values.chunk_by(|a, b| compare(a, b) == Ordering::Equal).map(|run| run.len() as f64 / n);
+    let entropy = -frequencies().map(|p| p * libm::log2(p)).sum::<f64>();
+    let second: f64 = frequencies().map(|p| p * libm::log2(p) * libm::log2(p)).sum();
+    // One value has the entropy 0, not -0; rounding leaves differences below 0 where all are as frequent.
+    let variance = (second - entropy * entropy).max(0.0) / n;
+    (n > 0.0).then(|| (entropy.max(0.0), variance.sqrt()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,6 +362,42 @@ mod tests {
         assert!((summary.binomial().unwrap() - 0.04).abs() < 1e-15);
         assert_eq!(Summary::of(&[Some(1.0); 5]).binomial(), Some(0.0));
         assert_eq!(Summary::of(&[None]).binomial(), None);
+    }
+
+    #[test]
+    fn entropies_are_closed_forms() {
+        let of = |values: &[u8]| entropy(values.to_vec(), Ord::cmp);
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7, 7, 7]), Some((0.0, 0.0)));
+        assert_eq!(of(&[1, 2, 3, 4, 4, 3, 2, 1]), Some((2.0, 0.0)));
+        // 1/4 and 3/4: log₂ of them is -2 and log₂ 3 - 2.
+        let (found, error) = of(&[5, 9, 9, 9]).unwrap();
+        let log = 3f64.log2() - 2.0;
+        let expected = 0.5 - 0.75 * log;
+        assert!((found - expected).abs() < 1e-15);
+        let variance = (1.0 + 0.75 * log * log - expected * expected) / 4.0;
+        assert!((error - variance.sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn errors_of_entropies_are_those_of_many_draws() {
+        // 400 draws of 200 numbers below 16, whose frequencies fall off; the middle square of a linear congruence.
+        let mut state = 1u64;
+        let mut draw = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let uniform = (state >> 40) as f64 / f64::from(1 << 24);
+            (16.0 * uniform * uniform) as u8
+        };
+        let found: Vec<(f64, f64)> = (0..400)
+            .map(|_| entropy((0..200).map(|_| draw()).collect(), u8::cmp).unwrap())
+            .collect();
+        let entropies: Vec<Option<f64>> = found.iter().map(|(h, _)| Some(*h)).collect();
+        let claimed = found.iter().map(|(_, e)| e).sum::<f64>() / 400.0;
+        // A standard deviation of 400 draws is known to 1/√800 of itself.
+        let ratio = Summary::of(&entropies).sd.unwrap() / claimed;
+        assert!((ratio - 1.0).abs() < 4.0 / 800f64.sqrt(), "{ratio}");
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl FigureSpec {
             problems.push(Problem::value(&["x_scale"], message));
         }
         problems.extend(self.check_tiles(&layers));
+        problems.extend(self.check_lines_and_arrows(&layers));
         let used = self.columns_of(&layers, |layer| {
             vec![Some(layer.x), layer.color, layer.value.map(|_| layer.y)]
         });
@@ -196,6 +197,43 @@ impl FigureSpec {
         if self.aspect == Some(Aspect::Equal) && layers.iter().any(|l| l.mark == Mark::Bar) {
             let message = "`aspect = \"equal\"` needs numbers, but bars stand over categories";
             problems.push(Problem::value(&["aspect"], message));
+        }
+        problems
+    }
+
+    /// Finds what is wrong with moving means and arrows.
+    fn check_lines_and_arrows(&self, layers: &[Layer<'_>]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let number = index.checked_sub(usize::from(self.from.is_some()));
+            let number = number.map(|number| number.to_string());
+            let mut report = |field: &str, message: &str| {
+                let path = match &number {
+                    Some(number) => vec!["layers", number, field],
+                    None => vec![field],
+                };
+                problems.push(Problem::value(&path, message));
+            };
+            match layer.smooth {
+                Some(0 | 1) => report("smooth", "`smooth` is a mean over 2 points or more"),
+                Some(_) if layer.mark != Mark::Line => {
+                    report("smooth", "`smooth` is for lines, whose points have an order");
+                }
+                Some(_) if layer.error != Spread::None => {
+                    report("smooth", "a moving mean is drawn without `error`");
+                }
+                _ => (),
+            }
+        }
+        let arrows = layers.iter().any(|layer| layer.mark == Mark::Arrow);
+        for (field, scale) in [("x_scale", self.x_scale), ("y_scale", self.y_scale)] {
+            if arrows && scale == AxisScale::Log {
+                let message = "arrows show steps along linear axes";
+                problems.push(Problem::value(&[field], message));
+            }
+        }
+        if arrows && self.error.is_some_and(|error| error != Spread::None) {
+            problems.push(Problem::value(&["error"], "arrows are rows, without `error`"));
         }
         problems
     }
@@ -343,6 +381,34 @@ mod tests {
             &format!("{tiles}\ny_scale = 'log'\naspect = 'equal'"),
             "aspect",
             "`aspect = \"equal\"` needs linear axes, but one is logarithmic",
+        );
+        let line = "from = 'p'\nx = 'a'\ny = 'b'";
+        check_figure(
+            &format!("{line}\nsmooth = 1"),
+            "smooth",
+            "`smooth` is a mean over 2 points or more",
+        );
+        check_figure(
+            &format!("{line}\nlayers = [{{ from = 'q', mark = 'bar', smooth = 3 }}]"),
+            "layers.0.smooth",
+            "`smooth` is for lines, whose points have an order",
+        );
+        check_figure(
+            &format!("{line}\nerror = 'sd'\nsmooth = 3"),
+            "smooth",
+            "a moving mean is drawn without `error`",
+        );
+        let arrows = format!("{line}\nmark = 'arrow'\ndx = 'u'");
+        check_figure(&arrows, "", "the figure of `p` needs a column for `dy`");
+        check_figure(
+            &format!("{arrows}\ndy = 'v'\ny_scale = 'log'"),
+            "y_scale",
+            "arrows show steps along linear axes",
+        );
+        check_figure(
+            &format!("{arrows}\ndy = 'v'\nerror = 'sem'"),
+            "error",
+            "arrows are rows, without `error`",
         );
         let good = format!("{tiles}\norder = {{ b = ['u'] }}\nlabels = {{ c = 'C' }}");
         assert_eq!(toml::from_str::<FigureSpec>(&good).unwrap().check(), []);

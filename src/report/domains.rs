@@ -83,11 +83,12 @@ impl Domains {
                 "`x_scale = \"log\"` needs numbers, but {reason} categories"
             )));
         }
-        if categorical && layers.iter().any(|layer| layer.mark == Mark::Ecdf) {
-            return Err(ReportError::Incomplete(
-                "cumulative shares need numbers along x, but the horizontal axis has categories"
-                    .to_owned(),
-            ));
+        for (mark, what) in [(Mark::Ecdf, "cumulative shares"), (Mark::Arrow, "arrows")] {
+            if categorical && layers.iter().any(|layer| layer.mark == mark) {
+                return Err(ReportError::Incomplete(format!(
+                    "{what} need numbers along x, but the horizontal axis has categories"
+                )));
+            }
         }
         let x = categorical.then(|| {
             let values = rows.iter().flat_map(|rows| rows.x.iter().flatten());

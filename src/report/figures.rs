@@ -26,7 +26,7 @@ pub struct FigureSpec {
     #[serde(default)]
     pub title: Option<String>,
     /// How values are drawn. Lines and bars are means over all rows that share x, color and panel, tiles over those that
-    /// share x, y and panel; points are rows. `ecdf` shows the share of rows up to each x, and has no `y`.
+    /// share x, y and panel; points and arrows are rows. `ecdf` shows the share of rows up to each x, and has no `y`.
     #[serde(default)]
     pub mark: Mark,
     /// Column along the horizontal axis, of numbers or of names.
@@ -46,6 +46,17 @@ pub struct FigureSpec {
     /// means too.
     #[serde(default)]
     pub error: Option<Spread>,
+    /// Draws of each line the moving mean over so many points, half of them before and half behind, fewer at its ends.
+    /// Layers have their own. Default: the line as it is.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    pub smooth: Option<usize>,
+    /// Column with the step along x that arrows point to.
+    #[serde(default)]
+    pub dx: Option<String>,
+    /// Column with the step along y that arrows point to.
+    #[serde(default)]
+    pub dy: Option<String>,
     /// Name in the legend. Default: the name of the stage, if there are several layers.
     #[serde(default)]
     pub label: Option<String>,
@@ -122,6 +133,16 @@ pub struct LayerSpec {
     /// Error over rows that share x, color and panel. Default: the figure's.
     #[serde(default)]
     pub error: Option<Spread>,
+    /// Draws of each line the moving mean over so many points. Default: the line as it is.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    pub smooth: Option<usize>,
+    /// Column with the step along x that arrows point to. Default: the figure's.
+    #[serde(default)]
+    pub dx: Option<String>,
+    /// Column with the step along y that arrows point to. Default: the figure's.
+    #[serde(default)]
+    pub dy: Option<String>,
     /// Name in the legend. Default: the name of the stage.
     #[serde(default)]
     pub label: Option<String>,
@@ -143,6 +164,8 @@ pub enum Spread {
     Sd,
     /// Binomial error √(p (1 - p) / n) of the share of yes among yes and no (or 1 and 0).
     Binomial,
+    /// Not of a mean: draws the entropy, in bits, of how often each value occurs, and its standard error.
+    Entropy,
     /// None.
     None,
 }
@@ -154,6 +177,7 @@ impl Spread {
             Self::Sem => Aggregate::MeanSem,
             Self::Sd => Aggregate::MeanSd,
             Self::Binomial => Aggregate::Rate,
+            Self::Entropy => Aggregate::Entropy,
             Self::None => Aggregate::Mean,
         }
     }
@@ -214,6 +238,10 @@ pub struct Layer<'a> {
     /// What tiles show by their color; none for other marks.
     pub value: Option<&'a str>,
     pub error: Spread,
+    /// Points of a line under one moving mean.
+    pub smooth: Option<usize>,
+    /// Columns with the steps that arrows point to.
+    pub step: Option<[&'a str; 2]>,
     /// Rows that share x, color and panel become one mean.
     pub averaged: bool,
     pub label: Option<&'a str>,
@@ -250,6 +278,8 @@ impl FigureSpec {
             y: None,
             color: self.color.as_deref(),
             error: None,
+            smooth: self.smooth,
+            step: [None, None],
             label: self.label.as_deref(),
             muted: self.muted,
             filter: &self.r#where,
@@ -274,7 +304,7 @@ impl FigureSpec {
                 && last_color.is_some_and(|last| index < last);
             let value = match mark {
                 Mark::Tile => Some(layer.color.ok_or_else(|| missing("color"))?),
-                Mark::Line | Mark::Scatter | Mark::Bar | Mark::Ecdf => None,
+                Mark::Line | Mark::Scatter | Mark::Bar | Mark::Ecdf | Mark::Arrow => None,
             };
             let x = layer.x.or(self.x.as_deref()).ok_or_else(|| missing("x"))?;
             let y = match mark {
@@ -282,6 +312,11 @@ impl FigureSpec {
                 Mark::Ecdf => x,
                 _ => layer.y.or(self.y.as_deref()).ok_or_else(|| missing("y"))?,
             };
+            let step = (mark == Mark::Arrow).then(|| {
+                let [dx, dy] = layer.step;
+                let dx = dx.or(self.dx.as_deref()).ok_or_else(|| missing("dx"))?;
+                Ok([dx, dy.or(self.dy.as_deref()).ok_or_else(|| missing("dy"))?])
+            });
             let color = layer.color.filter(|_| mark != Mark::Tile);
             resolved.push(Layer {
                 from: layer.from,
@@ -291,10 +326,12 @@ impl FigureSpec {
                 color,
                 value,
                 error,
+                smooth: layer.smooth,
+                step: step.transpose()?,
                 averaged: match mark {
                     Mark::Line | Mark::Bar | Mark::Tile => true,
                     Mark::Scatter => error != Spread::None,
-                    Mark::Ecdf => false,
+                    Mark::Ecdf | Mark::Arrow => false,
                 },
                 label: layer.label,
                 muted: layer.muted.unwrap_or(behind),
@@ -344,6 +381,8 @@ struct LayerRef<'a> {
     y: Option<&'a str>,
     color: Option<&'a str>,
     error: Option<Spread>,
+    smooth: Option<usize>,
+    step: [Option<&'a str>; 2],
     label: Option<&'a str>,
     muted: Option<bool>,
     filter: &'a Filter,
@@ -358,6 +397,8 @@ impl<'a> From<&'a LayerSpec> for LayerRef<'a> {
             y: layer.y.as_deref(),
             color: layer.color.as_deref(),
             error: layer.error,
+            smooth: layer.smooth,
+            step: [layer.dx.as_deref(), layer.dy.as_deref()],
             label: layer.label.as_deref(),
             muted: layer.muted,
             filter: &layer.r#where,
@@ -365,134 +406,6 @@ impl<'a> From<&'a LayerSpec> for LayerRef<'a> {
     }
 }
 
-fn all_formats() -> Vec<FigureFormat> {
+pub(crate) fn all_formats() -> Vec<FigureFormat> {
     vec![FigureFormat::Svg, FigureFormat::Png]
-}
-
-#[cfg(test)]
-mod tests {
-    use polars::df;
-
-    use super::*;
-
-    fn spec(toml: &str) -> FigureSpec {
-        toml::from_str(toml).unwrap()
-    }
-
-    fn frames() -> BTreeMap<String, Results> {
-        let capacity = df!(
-            "source" => ["waves", "waves", "noise", "noise", "waves", "waves", "noise", "noise"],
-            "layer" => ["pool", "pool", "pool", "pool", "conv", "conv", "conv", "conv"],
-            "capacity" => [0.1, 0.3, 0.05, 0.15, 0.4, 0.6, f64::NAN, 0.2],
-        )
-        .unwrap();
-        let points = df!("index" => [0.1, 0.2, 0.3], "loss" => [0.5, 0.0, -1.0]).unwrap();
-        BTreeMap::from([
-            ("capacity".to_owned(), capacity.into()),
-            ("points".to_owned(), points.into()),
-        ])
-    }
-
-    fn check_error(toml: &str, expected: &str) {
-        let message = evaluate(&spec(toml), &frames()).unwrap_err().to_string();
-        assert!(message.contains(expected), "{message}");
-    }
-
-    const LINES: &str =
-        "from = 'capacity'\nx = 'layer'\ny = 'capacity'\ncolor = 'source'\nerror = 'sem'";
-
-    #[test]
-    fn pictures_carry_their_labels_and_series() {
-        let picture = evaluate(&spec(LINES), &frames()).unwrap();
-        let svg = picture.svg();
-        for label in
-            ["pool", "conv", "waves", "noise", "capacity (mean ± s.e.m.)", ">layer<", ">source<"]
-        {
-            assert!(svg.contains(label), "{label}");
-        }
-        // A thick line for each of two sources, and one for each in the legend.
-        assert_eq!(svg.matches("stroke-width=\"1.8\"").count(), 4);
-        // `conv` of noise has a single value: the band of noise would be a point, so there is a bar instead.
-        assert_eq!(svg.matches("fill-opacity=\"0.18\"").count(), 3);
-        assert_eq!(
-            picture.notes,
-            ["capacity: mean ± s.e.m. over rows, n = 1 to 2", "capacity: 1 of 8 values missing"]
-        );
-    }
-
-    #[test]
-    fn bytes_are_the_same_every_time() {
-        for format in all_formats() {
-            let bytes = || evaluate(&spec(LINES), &frames()).unwrap().encode(format).unwrap();
-            assert_eq!(bytes(), bytes(), "{format:?}");
-        }
-        let png = evaluate(&spec(LINES), &frames()).unwrap().encode(FigureFormat::Png).unwrap();
-        assert!(png.starts_with(b"\x89PNG"));
-    }
-
-    #[test]
-    fn text_from_results_is_escaped() {
-        let frames = BTreeMap::from([(
-            "s".to_owned(),
-            df!("a" => ["<b> & $x$", "c"], "loss" => [1.0, 2.0]).unwrap().into(),
-        )]);
-        let figure = spec(
-            "from = 's'\nmark = 'bar'\nx = 'a'\ny = 'loss'\nx_label = '$\\alpha$'\ntitle = '\"<i>\"'",
-        );
-        let svg = evaluate(&figure, &frames).unwrap().svg();
-        for text in ["&lt;b&gt; &amp; $x$", ">α<", "aria-label=\"&quot;&lt;i>&quot;\""] {
-            assert!(svg.contains(text), "{text}\n{svg}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_explained() {
-        check_error("x = 'a'", "the figure draws nothing");
-        check_error(
-            "from = 'points'\nx = 'index'",
-            "the figure of `points` needs a column for `y`",
-        );
-        check_error("from = 'point'\nx = 'index'\ny = 'loss'", "hint: did you mean `points`?");
-        check_error("from = 'points'\nx = 'index'\ny = 'los'", "hint: did you mean `loss`?");
-        check_error(
-            "from = 'points'\nx = 'index'\ny = 'loss'\npanel = 'indx'",
-            "hint: did you mean `index`?",
-        );
-        check_error(
-            "from = 'points'\nx = 'index'\ny = 'loss'\norder = { inde = [1] }",
-            "`order` is about `inde`, which the figure does not use so\nhint: did you mean `index`?",
-        );
-        check_error(
-            "from = 'capacity'\nx = 'capacity'\ny = 'source'",
-            "column `source` holds text, but the vertical axis needs numbers",
-        );
-        check_error(
-            "from = 'capacity'\nx = 'layer'\ny = 'capacity'\nx_scale = 'log'",
-            "`x_scale = \"log\"` needs numbers, but the horizontal axis has categories",
-        );
-    }
-
-    #[test]
-    fn layers_inherit_from_their_figure() {
-        let figure = spec(
-            "x = 'index'\ny = 'loss'\nmark = 'scatter'\nlayers = [{ from = 'a' }, { from = 'b', color = 'm', y = 'l', \
-             error = 'sd' }, { from = 'c', mark = 'line', muted = true }]",
-        );
-        let layers = figure.resolved().unwrap();
-        let summary: Vec<_> =
-            layers.iter().map(|l| (l.from, l.mark, l.y, l.muted, l.averaged)).collect();
-        assert_eq!(
-            summary,
-            [
-                ("a", Mark::Scatter, "loss", true, false),
-                ("b", Mark::Scatter, "l", false, true),
-                ("c", Mark::Line, "loss", true, true),
-            ]
-        );
-        assert_eq!(
-            serde_json::from_str::<FigureSpec>(&serde_json::to_string(&figure).unwrap()).unwrap(),
-            figure
-        );
-        assert!(toml::from_str::<FigureSpec>("from = 'a'\ncolour = 'b'").is_err());
-    }
 }

@@ -27,12 +27,16 @@ pub mod value;
 
 // Figures.
 pub mod figures;
+#[cfg(test)]
+mod figures_tests;
 
 pub mod domains;
 pub mod entries;
 pub mod plot;
 pub mod rows;
 pub mod series;
+#[cfg(test)]
+mod series_tests;
 pub mod slots;
 pub mod tiles;
 

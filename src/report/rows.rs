@@ -20,6 +20,8 @@ pub struct Rows {
     pub x_is_numeric: bool,
     pub y: Vec<Option<f64>>,
     pub color: Option<Vec<Option<AxisValue>>>,
+    /// The steps that arrows point to.
+    step: Option<[Vec<Option<f64>>; 2]>,
     /// What tiles have for `y`, which may be names, and for their color.
     pub tiles: Option<TileRows>,
     /// None where the results lack the column: then they belong to every panel.
@@ -36,8 +38,18 @@ pub struct TileRows {
     pub value: Vec<Option<f64>>,
 }
 
-/// The x and y of rows that belong together; y may be missing.
-pub(crate) type Members = Vec<(f64, Option<f64>)>;
+/// Rows that belong together.
+pub(crate) type Members = Vec<Member>;
+
+/// What a row has for a series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) x: f64,
+    /// May be missing.
+    pub(crate) y: Option<f64>,
+    /// The step that an arrow points to.
+    pub(crate) step: Option<[f64; 2]>,
+}
 
 impl Rows {
     pub(crate) fn read(
@@ -63,6 +75,10 @@ impl Rows {
         if layer.mark == Mark::Ecdf {
             select::refuse_text(x, "a cumulative share")?;
         }
+        let step = |[dx, dy]: [&str; 2]| {
+            let of = |name: &str| select::numbers(frame, name, "an arrow");
+            Ok::<_, ReportError>([of(dx)?, of(dy)?])
+        };
         if layer.error == Spread::Binomial {
             select::refuse_degrees(select::column(frame, layer.y)?, "a binomial error")?;
         }
@@ -78,6 +94,7 @@ impl Rows {
                 None => select::numbers(frame, layer.y, "the vertical axis")?,
             },
             tiles: tiled,
+            step: layer.step.map(step).transpose()?,
             color: layer.color.map(cells).transpose()?,
             panel: panel.map(cells).transpose()?,
             over: if layer.averaged { results.pooled(&keys)? } else { String::new() },
@@ -92,6 +109,11 @@ impl Rows {
             }
             None => Some(0..domains.panels.list.len().max(1)),
         }
+    }
+
+    fn step_of(&self, row: usize) -> Option<[f64; 2]> {
+        let [dx, dy] = self.step.as_ref()?;
+        Some([dx[row]?, dy[row]?])
     }
 
     /// Sorts the rows by panel and color; those that have no place anywhere are counted as missing.
@@ -115,7 +137,8 @@ impl Rows {
             let panels = self.panels_of(row, domains);
             let x = self.x[row].as_ref().and_then(|value| domains.x_place(value));
             if let (Some(group), Some(panels), Some(x)) = (group, panels, x) {
-                members[panels].iter_mut().for_each(|panel| panel[group].push((x, self.y[row])));
+                let member = Member { x, y: self.y[row], step: self.step_of(row) };
+                members[panels].iter_mut().for_each(|panel| panel[group].push(member));
             } else {
                 (counts.total, counts.missing) = (counts.total + 1, counts.missing + 1);
             }

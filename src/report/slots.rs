@@ -28,7 +28,7 @@ impl Slots {
                 })
             }
             // Lines, the points on them, and tiles.
-            Mark::Scatter | Mark::Line | Mark::Ecdf | Mark::Tile => None,
+            Mark::Scatter | Mark::Line | Mark::Ecdf | Mark::Arrow | Mark::Tile => None,
         };
         Self { of: layers.iter().enumerate().map(slot).collect() }
     }

@@ -29,6 +29,11 @@ impl Stat {
             Aggregate::MeanSem => (summary.mean.map(AxisValue::Float), summary.sem()),
             Aggregate::MeanSd => (summary.mean.map(AxisValue::Float), summary.sd),
             Aggregate::Rate => (summary.mean.map(AxisValue::Float), summary.binomial()),
+            Aggregate::Entropy => {
+                let compare = |a: &&AxisValue, b: &&AxisValue| data::compare(Some(a), Some(b));
+                let entropy = aggregate::entropy(present().collect(), compare);
+                (entropy.map(|(bits, _)| AxisValue::Float(bits)), entropy.map(|(_, error)| error))
+            }
             Aggregate::Std => (summary.sd.map(AxisValue::Float), None),
             Aggregate::Sem => (summary.sem().map(AxisValue::Float), None),
             Aggregate::Median => (aggregate::median(&numbers).map(AxisValue::Float), None),

@@ -34,7 +34,7 @@ impl Value {
         spread: &Groups,
     ) -> Result<Self, ReportError> {
         let column = select::column(frame, name)?;
-        if !matches!(aggregate, Aggregate::First | Aggregate::Count) {
+        if !matches!(aggregate, Aggregate::First | Aggregate::Count | Aggregate::Entropy) {
             select::refuse_text(column, &format!("`{aggregate}`"))?;
         }
         if aggregate == Aggregate::Rate {
@@ -67,7 +67,10 @@ impl Value {
 
     /// Whether each cell holds one value, and its only summary is that value itself.
     fn is_bare(&self, spec: &TableSpec) -> bool {
-        let itself = !matches!(self.aggregate, Aggregate::Count | Aggregate::Std | Aggregate::Sem);
+        let itself = !matches!(
+            self.aggregate,
+            Aggregate::Count | Aggregate::Std | Aggregate::Sem | Aggregate::Entropy
+        );
         let only = spec.values.iter().any(|(name, of)| name == self.name && of.0.len() == 1);
         itself && only && self.stats.iter().flatten().all(|stat| stat.n <= 1)
     }

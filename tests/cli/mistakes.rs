@@ -221,7 +221,7 @@ values = { frames = "average" }
     ╰────
   help: did you mean `events`?
   × unknown aggregate `average`, expected one of `mean±sem`, `mean±sd`, `mean`, `median`, `min`,
-  │ `max`, `sum`, `count`, `first`, `std`, `sem`, `rate`
+  │ `max`, `sum`, `count`, `first`, `std`, `sem`, `rate`, `entropy`
     ╭─[x.toml:17:21]
  16 │ from = "evnts"
  17 │ values = { frames = "average" }

@@ -79,17 +79,22 @@ pub enum Mark {
     Bar,
     /// The share of rows up to each value of x, from 0 to 1, as a line of steps: an empirical cumulative distribution.
     Ecdf,
+    /// An arrow for each row, in the direction of its step `dx`, `dy`; all are as long, a step of zero is a dot.
+    Arrow,
     /// A cell for each mean, in the continuous color of the column `color`: heat maps, maps, frames of movies.
     Tile,
 }
 
-/// One point, with half the length of its error bar.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// One point.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
     /// A number, or the index of a category.
     pub x: f64,
     pub y: f64,
+    /// Half the length of its error bar.
     pub spread: Option<f64>,
+    /// The step that its arrow points to, in the units of the axes.
+    pub step: Option<[f64; 2]>,
 }
 
 /// Legend entries under one heading.

@@ -1,6 +1,7 @@
 //! The legend, to the right of the panels, where it covers no data.
 
 use crate::report::plot::{
+    arrows,
     canvas::{Anchor, Canvas, Marker, Stroke, Text, text_width},
     chart::{Chart, ColorBar, INK, LegendEntry, Mark},
     layout::{Layout, TICK_SIZE},
@@ -88,6 +89,7 @@ fn key(canvas: &mut Canvas, entry: &LegendEntry, (left, middle): (f64, f64)) {
             let marker = marks::scatter_marker(style, entry.points);
             canvas.marker((center, middle), Marker { opacity: 1.0, ..marker });
         }
+        Mark::Arrow => arrows::arrow(canvas, (center, middle), Some(0.0), 0.7 * KEY, style),
         // Their colors are on the bar.
         Mark::Tile => (),
         Mark::Bar => canvas.rectangle(

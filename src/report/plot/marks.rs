@@ -1,6 +1,7 @@
 //! Marks: lines with bands, points, and bars with error bars.
 
 use crate::report::plot::{
+    arrows,
     canvas::{Canvas, Edge, Marker, Stroke},
     chart::{Mark, Point, Series},
     layout::Frame,
@@ -29,6 +30,7 @@ pub fn draw(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale
         Mark::Ecdf => steps(canvas, series, frame, scales),
         Mark::Scatter => scatter(canvas, series, frame, scales),
         Mark::Bar => bars(canvas, series, frame, scales),
+        Mark::Arrow => arrows::draw(canvas, series, frame, scales),
         // They are no series: every panel has its own.
         Mark::Tile => (),
     }
@@ -148,7 +150,7 @@ fn error_bar(canvas: &mut Canvas, (low, high): ((f64, f64), (f64, f64)), color: 
     }
 }
 
-fn place(point: &Point, frame: &Frame, (x, y): &(Scale, Scale)) -> (f64, f64) {
+pub(super) fn place(point: &Point, frame: &Frame, (x, y): &(Scale, Scale)) -> (f64, f64) {
     (frame.x(x.place(point.x)), frame.y(y.place(point.y)))
 }
 

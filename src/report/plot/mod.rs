@@ -3,6 +3,7 @@
 //! A [`chart::Chart`] is pure numbers and names. It is laid out here and drawn on a [`canvas::Canvas`], the only
 //! place that knows the plotting crate: its high-level plots have fixed looks, its scenes and back ends do not.
 
+pub mod arrows;
 pub mod axes;
 pub mod canvas;
 pub mod chart;
