@@ -72,6 +72,7 @@ fn compare(network: &Network, gpu: &Device, name: &str) {
         "{name} beside our own kernels, N = {}: loss {loss:.1e}, gradient {gradient:.1e}, Hessian products {hessian:.1e}, Gauss-Newton products {gauss_newton:.1e} (target 1e-12)",
         network.dim()
     );
+    assert!(largest.iter().all(|error| *error < 1e-12), "the device computes something else");
 }
 
 fn difference(found: &[f64], expected: &[f64]) -> f64 {
@@ -90,7 +91,12 @@ fn race(network: &Network, gpu: &Device, name: &str, problem: &str, count: usize
         let options = NewtonMrOptions { search, ..NewtonMrOptions::default() };
         let outcome = newton_mr::search(loss, &start(network, i), &options, &Control::default());
         let outcome = outcome.expect("options are in range");
-        outcome.trace.iter().filter_map(|row| row.step?.solve).map(|s| s.iterations).sum::<usize>()
+        Ok(outcome
+            .trace
+            .iter()
+            .filter_map(|row| row.step?.solve)
+            .map(|s| s.iterations)
+            .sum::<usize>())
     };
     let (mut together, mut apart) = (0, 0);
     let on_gpu = seconds(|| {
@@ -98,7 +104,9 @@ fn race(network: &Network, gpu: &Device, name: &str, problem: &str, count: usize
         together = search_all(batch, count, search).expect("a device that works").iter().sum();
     });
     let on_threads = seconds(|| {
-        apart = (0..count).into_par_iter().map(|i| search(i, network)).sum();
+        let found: Result<Vec<usize>, _> =
+            (0..count).into_par_iter().map(|i| search(i, network)).collect();
+        apart = found.expect("options are in range").iter().sum();
     });
     let [on_gpu, on_threads] = [on_gpu / together as f64, on_threads / apart as f64];
     println!(

@@ -5,12 +5,12 @@
 use candle_core::{Result, Tensor};
 
 use crate::landscape::{
-    device_network::{DeviceNetwork, Parameters, State, rows},
+    device_model::{Model, Parameters, State, rows},
     network::Cost,
     objective::Matrix,
 };
 
-impl DeviceNetwork {
+impl Model {
     /// Returns the products of each point's matrix with its direction, without the regularizer's.
     pub(super) fn products(
         &self,

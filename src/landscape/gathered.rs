@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    panic,
+    mem, panic,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -45,11 +45,13 @@ pub trait Batch: Send {
 
 /// Runs `count` searches, as many at once as the batch has seats; returns their results in order.
 ///
-/// The first error of the batch ends every search where it stands, by unwinding its thread, and is returned.
+/// After a search has failed none begins, and the first failure is returned. An error of the batch ends every search
+/// where it stands, by unwinding its thread, and is returned. A search must ask from its own thread: a pool's threads
+/// would sleep for seats that wait for the pool.
 pub fn search_all<T: Send>(
     batch: impl Batch,
     count: usize,
-    search: impl Fn(usize, &dyn Objective) -> T + Sync,
+    search: impl Fn(usize, &dyn Objective) -> Result<T, LandscapeError> + Sync,
 ) -> Result<Vec<T>, LandscapeError> {
     let seats = batch.seats().min(count);
     let gathering = Gathering {
@@ -64,32 +66,55 @@ pub fn search_all<T: Send>(
         }),
     };
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let results: Mutex<Vec<Option<Result<T, LandscapeError>>>> =
+        Mutex::new((0..count).map(|_| None).collect());
     let take_turns = |seat: &dyn Objective| {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(result) = results.get(i) else { break };
+            if i >= count {
+                break;
+            }
             let found = search(i, seat);
-            *result.lock().expect(NO_PANIC) = Some(found);
+            if found.is_err() {
+                next.store(count, Ordering::Relaxed);
+            }
+            results.lock().expect(NO_PANIC)[i] = Some(found);
         }
     };
+    seat_all(&gathering, seats, &take_turns);
+    let round = gathering.round.into_inner().expect(NO_PANIC);
+    if let Some(error) = round.error {
+        return Err(error);
+    }
+    // Those that never began come behind a failure, or beside one that was begun after them.
+    let found: Vec<_> = results.into_inner().expect(NO_PANIC).into_iter().flatten().collect();
+    let found: Vec<T> = found.into_iter().collect::<Result<_, _>>()?;
+    assert_eq!(found.len(), count, "without a failure every search has a result");
+    Ok(found)
+}
+
+/// Has a thread for each seat take its turns, and waits for all; seats that no thread can be had for are left empty.
+fn seat_all<B: Batch>(
+    gathering: &Gathering<B>,
+    seats: usize,
+    take_turns: &(impl Fn(&dyn Objective) + Sync),
+) {
     thread::scope(|scope| {
-        let (gathering, take_turns) = (&gathering, &take_turns);
         let all = (0..seats).map(|number| Seat { gathering, number, asking: Mutex::new(()) });
-        // All seats are there before the first search begins; those without a thread leave as the list is dropped.
+        // All are there before the first search begins; those without a thread leave as the list is dropped.
         let all: Vec<_> = all.collect();
         let mut threads = Vec::with_capacity(seats);
         for seat in all {
             let turns = move || panic::catch_unwind(panic::AssertUnwindSafe(|| take_turns(&seat)));
             match thread::Builder::new().spawn_scoped(scope, turns) {
                 Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    let error =
-                        format!("no thread could be had for each of {seats} searches: {error}");
+                Err(error) if threads.is_empty() => {
+                    let error = format!("no thread could be had for a search: {error}");
                     gathering.round.lock().expect(NO_PANIC).error =
                         Some(LandscapeError::Device(error));
                     break;
                 }
+                Err(_) => break,
             }
         }
         for thread in threads {
@@ -101,12 +126,6 @@ pub fn search_all<T: Send>(
             }
         }
     });
-    let round = gathering.round.into_inner().expect(NO_PANIC);
-    if let Some(error) = round.error {
-        return Err(error);
-    }
-    let found = results.into_iter().map(|result| result.into_inner().expect(NO_PANIC));
-    Ok(found.map(|result| result.expect("a search that was begun has a result")).collect())
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";
@@ -167,7 +186,8 @@ impl<B: Batch> Round<B> {
         if self.waiting.is_empty() || self.waiting.len() < self.active {
             return;
         }
-        let requests = std::mem::take(&mut self.waiting);
+        let mut requests = mem::take(&mut self.waiting);
+        requests.sort_by_key(|request| request.seat);
         if self.error.is_none()
             && let Err(error) = self.answer(&requests)
         {
@@ -231,16 +251,15 @@ struct Seat<'a, B: Batch> {
 impl<B: Batch> Seat<'_, B> {
     /// Waits for the others and for the answer.
     fn ask(&self, wanted: Wanted) -> Answer {
-        let _turn = self.asking.lock().expect(NO_PANIC);
+        let turn = self.asking.lock().expect(NO_PANIC);
         let (answer, answered) = channel();
         let mut round = self.gathering.round.lock().expect(NO_PANIC);
         round.waiting.push(Request { seat: self.number, wanted, answer });
         round.advance();
         drop(round);
-        match answered.recv() {
-            Ok(answer) => answer,
-            Err(_) => panic::resume_unwind(Box::new(Broken)),
-        }
+        let answer = answered.recv();
+        drop(turn);
+        answer.unwrap_or_else(|_| panic::resume_unwind(Box::new(Broken)))
     }
 }
 

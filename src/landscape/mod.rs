@@ -16,6 +16,7 @@ mod network_reference;
 mod network_tangent;
 pub mod products;
 
+mod device_model;
 pub mod device_network;
 #[cfg(test)]
 mod device_network_tests;

@@ -286,17 +286,21 @@ pub fn median(values: &[Option<f64>]) -> Option<f64> {
 /// Returns the entropy of how often each value occurs, in bits, and its standard error; nothing without values.
 ///
 /// H = -Σ p log₂ p of the frequencies p among n values; its variance is (Σ p log₂² p - H²) / n to first order in 1/n (Basharin,
-/// Theory Probab. Appl. 4, 1959), to which that of bootstrap samples comes.
-pub fn entropy<T>(mut values: Vec<T>, compare: impl Fn(&T, &T) -> Ordering) -> Option<(f64, f64)> {
+/// Theory Probab. Appl. 4, 1959), which bootstrap samples have too. No error is known of a single value. H of few values is too
+/// low, by (k - 1) / (2n ln 2) bits to first order where k values are possible; nothing is added for that.
+pub fn entropy<T>(
+    mut values: Vec<T>,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     values.sort_by(&compare);
     let frequencies =
         || values.chunk_by(|a, b| compare(a, b) == Ordering::Equal).map(|run| run.len() as f64 / n);
-    let entropy = -frequencies().map(|p| p * libm::log2(p)).sum::<f64>();
+    let entropy = 0.0 - frequencies().map(|p| p * libm::log2(p)).sum::<f64>();
     let second: f64 = frequencies().map(|p| p * libm::log2(p) * libm::log2(p)).sum();
-    // One value has the entropy 0, not -0; rounding leaves differences below 0 where all are as frequent.
-    let variance = (second - entropy * entropy).max(0.0) / n;
-    (n > 0.0).then(|| (entropy.max(0.0), variance.sqrt()))
+    // Rounding leaves differences below 0 where all are as frequent.
+    let error = ((second - entropy * entropy).max(0.0) / n).sqrt();
+    (n > 0.0).then(|| (entropy, (n > 1.0).then_some(error)))
 }
 
 #[cfg(test)]
@@ -368,20 +372,22 @@ mod tests {
     fn entropies_are_closed_forms() {
         let of = |values: &[u8]| entropy(values.to_vec(), Ord::cmp);
         assert_eq!(of(&[]), None);
-        assert_eq!(of(&[7, 7, 7]), Some((0.0, 0.0)));
-        assert_eq!(of(&[1, 2, 3, 4, 4, 3, 2, 1]), Some((2.0, 0.0)));
+        assert_eq!(of(&[7]), Some((0.0, None)));
+        let (same, error) = of(&[7, 7, 7]).unwrap();
+        assert!(same == 0.0 && same.is_sign_positive() && error == Some(0.0));
+        assert_eq!(of(&[1, 2, 3, 4, 4, 3, 2, 1]), Some((2.0, Some(0.0))));
         // 1/4 and 3/4: log₂ of them is -2 and log₂ 3 - 2.
         let (found, error) = of(&[5, 9, 9, 9]).unwrap();
         let log = 3f64.log2() - 2.0;
         let expected = 0.5 - 0.75 * log;
         assert!((found - expected).abs() < 1e-15);
         let variance = (1.0 + 0.75 * log * log - expected * expected) / 4.0;
-        assert!((error - variance.sqrt()).abs() < 1e-15);
+        assert!((error.unwrap() - variance.sqrt()).abs() < 1e-15);
     }
 
     #[test]
     fn errors_of_entropies_are_those_of_many_draws() {
-        // 400 draws of 200 numbers below 16, whose frequencies fall off; the middle square of a linear congruence.
+        // 400 draws of 200 numbers below 16, whose frequencies fall off, by a linear congruence.
         let mut state = 1u64;
         let mut draw = || {
             state = state
@@ -390,11 +396,11 @@ mod tests {
             let uniform = (state >> 40) as f64 / f64::from(1 << 24);
             (16.0 * uniform * uniform) as u8
         };
-        let found: Vec<(f64, f64)> = (0..400)
+        let found: Vec<(f64, Option<f64>)> = (0..400)
             .map(|_| entropy((0..200).map(|_| draw()).collect(), u8::cmp).unwrap())
             .collect();
         let entropies: Vec<Option<f64>> = found.iter().map(|(h, _)| Some(*h)).collect();
-        let claimed = found.iter().map(|(_, e)| e).sum::<f64>() / 400.0;
+        let claimed = found.iter().filter_map(|(_, error)| *error).sum::<f64>() / 400.0;
         // A standard deviation of 400 draws is known to 1/√800 of itself.
         let ratio = Summary::of(&entropies).sd.unwrap() / claimed;
         assert!((ratio - 1.0).abs() < 4.0 / 800f64.sqrt(), "{ratio}");

@@ -25,6 +25,8 @@ pub enum Place {
     Value,
 }
 
+const NO_ARROW: &str = "steps are for arrows, but the mark is another";
+
 /// Most digits after the decimal point that a double can tell apart near one.
 const MOST_DIGITS: usize = 17;
 
@@ -112,8 +114,9 @@ impl TableSpec {
                         suffix.map(|suffix| format!("_{}", suffix.trim_start_matches('_')))
                     });
                 if suffixes.into_iter().flatten().any(&mut taken) {
-                    let message =
-                        format!("`{aggregate}` repeats what another summary of `{name}` says");
+                    let message = format!(
+                        "`{aggregate}` writes a column that another summary of `{name}` writes too"
+                    );
                     problems.push(Problem::value(&["values", name, &index.to_string()], message));
                 }
             }
@@ -206,23 +209,34 @@ impl FigureSpec {
         let mut problems = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
             let number = index.checked_sub(usize::from(self.from.is_some()));
+            let written = number.and_then(|number| self.layers.get(number));
             let number = number.map(|number| number.to_string());
-            let mut report = |field: &str, message: &str| {
+            let mut report = |own: bool, field: &str, message: &str| {
                 let path = match &number {
-                    Some(number) => vec!["layers", number, field],
-                    None => vec![field],
+                    Some(number) if own => vec!["layers", number, field],
+                    _ => vec![field],
                 };
                 problems.push(Problem::value(&path, message));
             };
             match layer.smooth {
-                Some(0 | 1) => report("smooth", "`smooth` is a mean over 2 points or more"),
+                Some(0 | 1) => report(true, "smooth", "`smooth` is a mean over 2 points or more"),
                 Some(_) if layer.mark != Mark::Line => {
-                    report("smooth", "`smooth` is for lines, whose points have an order");
+                    report(true, "smooth", "`smooth` is for lines, whose points have an order");
                 }
                 Some(_) if layer.error != Spread::None => {
-                    report("smooth", "a moving mean is drawn without `error`");
+                    report(true, "smooth", "a moving mean is drawn without `error`");
                 }
                 _ => (),
+            }
+            if layer.mark == Mark::Arrow && layer.error != Spread::None {
+                let own = written.is_some_and(|layer| layer.error.is_some());
+                report(own, "error", "arrows are rows, without `error`");
+            }
+            if layer.mark != Mark::Arrow {
+                let steps = written.map(|layer| [("dx", &layer.dx), ("dy", &layer.dy)]);
+                for (field, _) in steps.into_iter().flatten().filter(|(_, step)| step.is_some()) {
+                    report(true, field, NO_ARROW);
+                }
             }
         }
         let arrows = layers.iter().any(|layer| layer.mark == Mark::Arrow);
@@ -232,8 +246,15 @@ impl FigureSpec {
                 problems.push(Problem::value(&[field], message));
             }
         }
-        if arrows && self.error.is_some_and(|error| error != Spread::None) {
-            problems.push(Problem::value(&["error"], "arrows are rows, without `error`"));
+        for (field, step) in [("dx", &self.dx), ("dy", &self.dy)] {
+            if !arrows && step.is_some() {
+                problems.push(Problem::value(&[field], NO_ARROW));
+            }
+        }
+        if self.from.is_none() && self.smooth.is_some() {
+            let message = "`smooth` is of the figure's own results, but it has no `from`";
+            let hint = Some("give `smooth` to layers".to_owned());
+            problems.push(Problem { hint, ..Problem::value(&["smooth"], message) });
         }
         problems
     }
@@ -307,12 +328,12 @@ mod tests {
         check_table(
             "values = { loss = ['mean±sem', 'mean'] }",
             "values.loss.1",
-            "`mean` repeats what another summary of `loss` says",
+            "`mean` writes a column that another summary of `loss` writes too",
         );
         check_table(
             "values = { ok = ['mean±sem', 'rate'] }",
             "values.ok.1",
-            "`rate` repeats what another summary of `ok` says",
+            "`rate` writes a column that another summary of `ok` writes too",
         );
         check_table("values = { loss = [] }", "values.loss", "`loss` lists no summary");
         check_table(
@@ -382,6 +403,17 @@ mod tests {
             "aspect",
             "`aspect = \"equal\"` needs linear axes, but one is logarithmic",
         );
+        let good = format!("{tiles}\norder = {{ b = ['u'] }}\nlabels = {{ c = 'C' }}");
+        assert_eq!(toml::from_str::<FigureSpec>(&good).unwrap().check(), []);
+        check_figure(
+            "from = 'p'\nx = 'index'\ny = 'b'\norder = { inde = [1] }",
+            "order.inde",
+            "`order` is about `inde`, which the figure does not use so",
+        );
+    }
+
+    #[test]
+    fn moving_means_and_arrows_are_checked() {
         let line = "from = 'p'\nx = 'a'\ny = 'b'";
         check_figure(
             &format!("{line}\nsmooth = 1"),
@@ -410,12 +442,24 @@ mod tests {
             "error",
             "arrows are rows, without `error`",
         );
-        let good = format!("{tiles}\norder = {{ b = ['u'] }}\nlabels = {{ c = 'C' }}");
-        assert_eq!(toml::from_str::<FigureSpec>(&good).unwrap().check(), []);
+        let field = "layers = [{ from = 'q', mark = 'arrow', dx = 'u', dy = 'v', error = ";
         check_figure(
-            "from = 'p'\nx = 'index'\ny = 'b'\norder = { inde = [1] }",
-            "order.inde",
-            "`order` is about `inde`, which the figure does not use so",
+            &format!("{line}\n{field}'sem' }}]"),
+            "layers.0.error",
+            "arrows are rows, without `error`",
+        );
+        let over_means = format!("{line}\nerror = 'sem'\n{field}'none' }}]");
+        assert_eq!(toml::from_str::<FigureSpec>(&over_means).unwrap().check(), []);
+        check_figure(&format!("{line}\ndx = 'u'"), "dx", NO_ARROW);
+        check_figure(
+            &format!("{line}\nlayers = [{{ from = 'q', dy = 'u' }}]"),
+            "layers.0.dy",
+            NO_ARROW,
+        );
+        check_figure(
+            "x = 'a'\ny = 'b'\nsmooth = 3\nlayers = [{ from = 'q' }]",
+            "smooth",
+            "`smooth` is of the figure's own results, but it has no `from`",
         );
     }
 }

@@ -91,6 +91,7 @@ impl Rows {
             x_is_numeric: select::is_numeric(x),
             y: match &tiled {
                 Some(tiles) => tiles.value.clone(),
+                None if layer.error == Spread::Entropy => distinct(&cells(layer.y)?),
                 None => select::numbers(frame, layer.y, "the vertical axis")?,
             },
             tiles: tiled,
@@ -145,6 +146,16 @@ impl Rows {
         }
         members
     }
+}
+
+/// Numbers the distinct values of a column, which may be names.
+fn distinct(cells: &[Option<AxisValue>]) -> Vec<Option<f64>> {
+    let mut numbers = BTreeMap::new();
+    let mut number = |cell: &AxisValue| {
+        let next = numbers.len() as f64;
+        *numbers.entry(cell.to_string()).or_insert(next)
+    };
+    cells.iter().map(|cell| cell.as_ref().map(&mut number)).collect()
 }
 
 impl TileRows {

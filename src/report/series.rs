@@ -1,6 +1,6 @@
 //! From results to the series of a chart: grouping by panel and color, means, and the legend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::{
     aggregate::{self, Summary},
@@ -58,12 +58,15 @@ pub fn chart(
                 panel.series.push(drawn.series);
             }
         }
-        let name = called_plainly(spec, layer.y);
+        let columns = [layer.y].into_iter().chain(layer.step.into_iter().flatten());
+        let name =
+            columns.map(|column| called_plainly(spec, column)).collect::<Vec<_>>().join(", ");
         notes.extend(layer.smooth.map(|over| format!("{name}: moving mean over {over} points")));
         counts.note(&name, layer, &rows.over, &mut notes);
     }
     notes.extend(maps.beyond.take());
-    notes.dedup();
+    let mut said = BTreeSet::new();
+    notes.retain(|note| said.insert(note.clone()));
     let chart = Chart {
         title: spec.title.clone(),
         x: Axis { label: x_label(spec, &layers), kind: domains.x_kind(spec) },
@@ -239,7 +242,7 @@ fn means(mut members: Members, error: Spread, counts: &mut Counts) -> Vec<Point>
             Spread::Entropy => {
                 let finite = values.iter().flatten().copied().filter(|value| value.is_finite());
                 let entropy = aggregate::entropy(finite.collect(), f64::total_cmp);
-                entropy.map_or((y, None), |(bits, error)| (bits, Some(error)))
+                entropy.unwrap_or((y, None))
             }
             Spread::None => (y, None),
         };

@@ -248,6 +248,10 @@ fn moving_means_are_over_the_points_around_each() {
     let expected = [(0.0, 3.0), (1.0, 3.0), (2.0, 4.0), (4.0, 4.0), (5.0, 4.5)];
     assert_eq!(points(&three, 0, 0), expected);
     assert_eq!(notes, ["r: moving mean over 3 points", "r: 1 of 6 values missing"]);
+    // Layers of the same column say what is missing there once.
+    let text = "from = 's'\nx = 'step'\ny = 'r'\nlayers = [{ from = 's', smooth = 3 }]";
+    let (_, notes) = chart(&toml::from_str(text).unwrap(), &results).unwrap();
+    assert_eq!(notes, ["r: 1 of 6 values missing", "r: moving mean over 3 points"]);
     // Of two points the second lies behind.
     let expected = [(0.0, 3.0), (1.0, 1.5), (2.0, 6.0), (4.0, 4.5), (5.0, 0.0)];
     assert_eq!(points(&smooth(2).0, 0, 0), expected);
@@ -267,7 +271,7 @@ fn arrows_have_the_direction_of_their_rows() {
     let (drawn, notes) = chart(&toml::from_str(text).unwrap(), &results).unwrap();
     let arrows: Vec<_> = drawn.panels[0].series[0].points.iter().map(|p| (p.x, p.step)).collect();
     assert_eq!(arrows, [(0.0, Some([1e200, -1e200])), (1.0, Some([0.0, 0.0]))]);
-    assert_eq!(notes, ["y: 2 of 4 values missing"]);
+    assert_eq!(notes, ["y, u, v: 2 of 4 values missing"]);
     // A shaft and barbs for one, a dot for the other.
     let svg = drawn.draw().unwrap().svg("field");
     assert_eq!(svg.matches("stroke-width=\"1.1\"").count(), 2, "{svg}");
@@ -287,7 +291,17 @@ fn entropies_are_drawn_with_their_errors() {
     let bars = &drawn.panels[0].series[0].points;
     let expected = 0.5 - 0.75 * (3f64.log2() - 2.0);
     assert!((bars[0].y - expected).abs() < 1e-15 && bars[0].spread.unwrap() > 0.3);
-    assert_eq!((bars[1].y, bars[1].spread), (0.0, Some(0.0)));
+    assert_eq!((bars[1].y, bars[1].spread), (0.0, None));
     assert_eq!(drawn.y.label, "id (entropy in bits ± s.e.)");
     assert_eq!(notes, ["id: entropy in bits ± s.e. over rows, n = 1 to 4"]);
+}
+
+#[test]
+fn names_have_an_entropy_too() {
+    let frame = df!("kind" => ["a", "a", "b"], "class" => [Some("flat"), Some("critical"), None]);
+    let results = BTreeMap::from([("s".to_owned(), frame.unwrap().into())]);
+    let spec = "from = 's'\nmark = 'bar'\nx = 'kind'\ny = 'class'\nerror = 'entropy'";
+    let (drawn, notes) = chart(&toml::from_str(spec).unwrap(), &results).unwrap();
+    assert_eq!(points(&drawn, 0, 0), [(0.0, 1.0)]);
+    assert_eq!(notes.len(), 2, "{notes:?}");
 }

@@ -32,7 +32,10 @@ impl Stat {
             Aggregate::Entropy => {
                 let compare = |a: &&AxisValue, b: &&AxisValue| data::compare(Some(a), Some(b));
                 let entropy = aggregate::entropy(present().collect(), compare);
-                (entropy.map(|(bits, _)| AxisValue::Float(bits)), entropy.map(|(_, error)| error))
+                (
+                    entropy.map(|(bits, _)| AxisValue::Float(bits)),
+                    entropy.and_then(|(_, error)| error),
+                )
             }
             Aggregate::Std => (summary.sd.map(AxisValue::Float), None),
             Aggregate::Sem => (summary.sem().map(AxisValue::Float), None),

@@ -78,7 +78,7 @@ pub enum TableFormat {
 #[derive(Clone, Debug)]
 pub struct Evaluated {
     /// All digits; `NAME_max` for a maximum; `NAME_mean`, `NAME_sem` and `NAME_n` for a mean with its error; `NAME_rate`,
-    /// `NAME_binomial` and `NAME_n` for a rate.
+    /// `NAME_binomial` and `NAME_n` for a rate; `NAME_entropy`, `NAME_se` and `NAME_n` for an entropy.
     pub frame: DataFrame,
     /// Rounded, with notes.
     pub grid: Grid,

@@ -25,9 +25,9 @@ const LARGEST: usize = 1 << 13;
 
 /// Searches for critical points from each start point.
 ///
-/// All searches run at once: side by side on the stage's threads, or, where the stage has a GPU
-/// (`resources = { gpu = 1 }`), as one computation there in 64-bit floats, which is for many searches over many samples.
-/// On a GPU, steps differ from those of the CPU by rounding.
+/// Searches run side by side on the stage's threads. Where the stage has a GPU (`resources = { gpu = 1 }`), up to 1024
+/// of them compute as one there, in 64-bit floats, by steps that differ from the CPU's by rounding; methods that
+/// decompose full Hessians stay on the CPU.
 ///
 /// Newton-MR solves for minimum-length least-squares Newton steps by MINRES-QLP with exact Hessian-vector products;
 /// gradient-norm minimization descends on the squared gradient norm; the other Newton methods are there to compare
@@ -110,7 +110,8 @@ impl Stage for CriticalSearch {
         }
         let problem = Problem::of(&starts.problem)?;
         let loss = problem.loss(problem.samples(cx, self.data.as_ref())?)?;
-        let outcomes = self.search_all(cx, Computing::new(&loss, starts.count())?, &starts)?;
+        let outcomes =
+            self.search_all(cx, Computing::new(&loss, &self.method, starts.count())?, &starts)?;
         cx.save_as("runs", &self.runs(&outcomes))?;
         cx.save_as("trace", &self.trace(&outcomes))?;
         let below = |limit: f64| {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::error::ReportError;
 use crate::report::plot::{
+    arrows,
     axes::{self, Grid},
     canvas::{Anchor, Canvas, Text},
     layout::{self, Layout},
@@ -162,6 +163,7 @@ impl Chart {
             let text = Text { size: layout::TITLE_SIZE, bold: true, ..Text::new(INK) };
             canvas.text((layout.panels[0].left, layout.title_baseline()), title, text);
         }
+        let arrow = arrows::length(&self.panels, &layout.panels, &scales);
         for (panel, frame) in self.panels.iter().zip(&layout.panels) {
             for tiles in &panel.tiles {
                 tiles::draw(&mut canvas, tiles, frame, &scales);
@@ -182,7 +184,7 @@ impl Chart {
                 );
             }
             for series in &panel.series {
-                marks::draw(&mut canvas, series, frame, &scales);
+                marks::draw(&mut canvas, series, frame, &scales, arrow);
             }
         }
         axes::labels(&mut canvas, self, &layout);

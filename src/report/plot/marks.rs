@@ -23,14 +23,20 @@ const MOST_MARKERS: usize = 16;
 /// More points than this are drawn as one cloud of small dots.
 const CROWD: usize = 2000;
 
-/// Draws one series into its panel.
-pub fn draw(canvas: &mut Canvas, series: &Series, frame: &Frame, scales: &(Scale, Scale)) {
+/// Draws one series into its panel; `arrow` is the length of arrows.
+pub fn draw(
+    canvas: &mut Canvas,
+    series: &Series,
+    frame: &Frame,
+    scales: &(Scale, Scale),
+    arrow: f64,
+) {
     match series.mark {
         Mark::Line => line(canvas, series, frame, scales),
         Mark::Ecdf => steps(canvas, series, frame, scales),
         Mark::Scatter => scatter(canvas, series, frame, scales),
         Mark::Bar => bars(canvas, series, frame, scales),
-        Mark::Arrow => arrows::draw(canvas, series, frame, scales),
+        Mark::Arrow => arrows::draw(canvas, series, frame, scales, arrow),
         // They are no series: every panel has its own.
         Mark::Tile => (),
     }

@@ -3,9 +3,10 @@
 use candle_core::Device;
 use rayon::prelude::*;
 
+use super::methods::SearchMethod;
 use super::network;
 use super::problem::{Loss, failure};
-use crate::engine::failure::{Failure, FailureKind, Shortage};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::landscape::device_network::DeviceNetwork;
 use crate::landscape::error::LandscapeError;
 use crate::landscape::gathered;
@@ -16,6 +17,12 @@ use crate::nn::device;
 /// Most searches that compute as one: each has a thread.
 const MOST: usize = 1024;
 
+/// Numbers that searches that compute as one may keep in the machine's memory: 4 GiB.
+const NUMBERS: usize = 1 << 29;
+
+/// The share of a GPU's memory that searches take: the rest is for what else uses it, and for the allocator's gaps.
+const SHARE: f64 = 0.6;
+
 /// Where searches compute.
 pub enum Computing<'a> {
     /// Each on a thread, by our own kernels.
@@ -25,32 +32,34 @@ pub enum Computing<'a> {
 }
 
 impl<'a> Computing<'a> {
-    /// Takes the GPU that the stage was given, if there is one, for the loss of a network.
-    pub fn new(loss: &'a Loss, count: usize) -> anyhow::Result<Self> {
+    /// Takes the GPU that the stage was given, if there is one, for the loss of a network and searches by products.
+    pub fn new(loss: &'a Loss, method: &SearchMethod, count: usize) -> anyhow::Result<Self> {
         let Loss::Network(network) = loss else { return Ok(Self::Threads(loss.objective())) };
+        if method.decomposes() {
+            // Every search would hold a full Hessian at the same time, and decompose it on the CPU.
+            return Ok(Self::Threads(network));
+        }
         let device = network::device();
         if device.is_cpu() {
             return Ok(Self::Threads(network));
         }
-        Self::on(&device, network, count)
+        let most = NUMBERS / method.numbers(network.dim()).max(1);
+        Self::on(&device, network, count.min(most.clamp(1, MOST)))
     }
 
     /// Lays a network on a device, with room for so many searches at once, or as many as fit.
-    fn on(device: &Device, network: &Network, count: usize) -> anyhow::Result<Self> {
-        let each = DeviceNetwork::bytes_per_seat(network);
-        let fitting = device::memory(device).map(|(free, _)| (free, room(free, each)));
-        if let Some((free, 0)) = fitting {
-            let message = format!(
-                "a search needs {} MiB on the GPU, of which {} MiB are free",
-                each >> 20,
-                free >> 20
-            );
+    fn on(device: &Device, network: &Network, most: usize) -> anyhow::Result<Self> {
+        // Of all memory, and not of what is free: how many compute as one is to be the same when the stage goes on.
+        let fitting = device::memory(device).map(|(_, all)| {
+            (all, DeviceNetwork::seats_within(network, (SHARE * all as f64) as u64))
+        });
+        if let Some((all, 0)) = fitting {
+            let message = format!("not even one search fits the GPU, which has {} MiB", all >> 20);
             let hint = "leave `resources.gpu` out: searches run on the CPU as well";
-            let failure = Failure::new(FailureKind::Resource, message);
-            anyhow::bail!(failure.for_lack_of(Shortage::Gpu).hint(hint));
+            anyhow::bail!(Failure::new(FailureKind::Resource, message).hint(hint));
         }
-        let seats = count.min(MOST).min(fitting.map_or(MOST, |(_, seats)| seats));
-        tracing::info!("{seats} of {count} searches compute as one");
+        let seats = most.min(fitting.map_or(most, |(_, seats)| seats));
+        tracing::info!("up to {seats} searches compute as one");
         let network = DeviceNetwork::new(network, device, seats).map_err(failure)?;
         Ok(Self::Device(network))
     }
@@ -63,16 +72,10 @@ impl<'a> Computing<'a> {
     ) -> anyhow::Result<Vec<T>> {
         let found: Result<Vec<T>, LandscapeError> = match self {
             Self::Threads(loss) => (0..count).into_par_iter().map(|i| search(i, loss)).collect(),
-            Self::Device(network) => gathered::search_all(network, count, search)
-                .and_then(|found| found.into_iter().collect()),
+            Self::Device(network) => gathered::search_all(network, count, search),
         };
         found.map_err(failure)
     }
-}
-
-/// How many searches fit: a fifth is left for what the estimate does not know, such as the allocator's gaps.
-fn room(free: u64, each: u64) -> usize {
-    usize::try_from(free / 5 * 4 / each.max(1)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -107,11 +110,9 @@ mod tests {
             assert_eq!(Failure::from_error(error).kind, FailureKind::Interrupted);
         }
         let function = Loss::Function(Box::new(Quartic));
-        assert!(matches!(Computing::new(&function, 9).unwrap(), Computing::Threads(_)));
-    }
-
-    #[test]
-    fn a_fifth_of_a_devices_memory_is_left() {
-        assert_eq!([room(1000, 100), room(1000, 801), room(1000, 0)], [8, 0, 800]);
+        assert!(matches!(
+            Computing::new(&function, &SearchMethod::default(), 9).unwrap(),
+            Computing::Threads(_)
+        ));
     }
 }

@@ -119,6 +119,18 @@ impl SearchMethod {
         }
     }
 
+    /// How many numbers a search by products keeps, for so many parameters.
+    pub fn numbers(&self, parameters: usize) -> usize {
+        let vectors = match self {
+            Self::NewtonMr(method) => method.vectors(parameters),
+            Self::DampedNewton(method) => method.vectors(parameters),
+            Self::SaddleFreeNewton(method) => method.vectors(parameters),
+            _ => 0,
+        };
+        // Beside those, some thirty of points, steps and solves.
+        parameters.saturating_mul(vectors.saturating_add(30))
+    }
+
     /// Whether a step is chosen among several dampings.
     pub fn damps(&self) -> bool {
         matches!(self, Self::DampedNewton(_) | Self::SaddleFreeNewton(_))

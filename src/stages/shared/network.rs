@@ -19,7 +19,7 @@ use crate::rng::Streams;
 
 /// The device that networks run on: the GPU that the stage was given, if the program was built for one, else the CPU.
 ///
-/// The log says which. A GPU that cannot be used is no error, because results do not depend on the device. A stage that
+/// The log says which. A GPU that cannot be used is no error, because results of devices differ by rounding alone. A stage that
 /// asks for none (`resources = { gpu = 1 }`) sees none: its worker finds an empty `CUDA_VISIBLE_DEVICES`.
 pub fn device() -> Device {
     if !cuda_is_available() {

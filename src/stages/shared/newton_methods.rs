@@ -171,6 +171,12 @@ impl Default for SaddleFreeNewton {
 }
 
 impl NewtonMr {
+    /// How many vectors a step keeps beside a solver's own, for so many parameters.
+    pub(super) fn vectors(self, parameters: usize) -> usize {
+        let most = self.inner_iterations.unwrap_or(parameters);
+        if self.reorthogonalize { most.min(parameters) } else { 0 }
+    }
+
     pub(super) fn check(self) -> Vec<Violation> {
         let alpha = self.alpha > 0.0 && self.alpha <= 1.0;
         let pure = (0.0..1.0).contains(&self.pure_rho);
@@ -234,6 +240,13 @@ impl PseudoInverseNewton {
 }
 
 impl DampedNewton {
+    /// How many vectors a step keeps beside a solver's own, for so many parameters.
+    pub(super) fn vectors(&self, parameters: usize) -> usize {
+        let kept = if self.reorthogonalize { self.inner_iterations.min(parameters) } else { 0 };
+        // A solve's vectors for each damping.
+        kept + 10 * self.dampings.len()
+    }
+
     pub(super) fn check(&self) -> Vec<Violation> {
         let mut broken = check_dampings("method.damped_newton.dampings", &self.dampings);
         let least = self.inner_iterations >= 1;
@@ -266,6 +279,11 @@ impl DampedNewton {
 }
 
 impl SaddleFreeNewton {
+    /// How many vectors a step keeps, for so many parameters.
+    pub(super) fn vectors(&self, parameters: usize) -> usize {
+        self.krylov.unwrap_or(parameters).min(parameters)
+    }
+
     pub(super) fn decomposes(&self) -> bool {
         self.krylov.is_none()
     }
