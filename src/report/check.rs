@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::report::{
+    aggregate::Aggregate,
     error::{ReportError, nearest},
     figures::{Aspect, AxisScale, FigureSpec, Layer, Mark, Spread},
     tables::{TableSpec, key_of},
@@ -108,7 +109,9 @@ impl TableSpec {
             let mut seen = BTreeSet::new();
             let mut taken = |suffix: String| !seen.insert(suffix);
             for (index, aggregate) in aggregates.0.iter().enumerate() {
-                let count = aggregate.spread().map(|_| "n");
+                // A mean and an entropy of the same values share their number.
+                let count = aggregate.spread().filter(|_| *aggregate != Aggregate::Entropy);
+                let count = count.map(|_| "n");
                 let suffixes =
                     [Some(aggregate.suffix()), aggregate.spread(), count].map(|suffix| {
                         suffix.map(|suffix| format!("_{}", suffix.trim_start_matches('_')))
@@ -335,6 +338,8 @@ mod tests {
             "values.ok.1",
             "`rate` writes a column that another summary of `ok` writes too",
         );
+        let both = "from = 'p'\nvalues = { id = ['mean±sem', 'entropy', 'count'] }";
+        assert_eq!(toml::from_str::<TableSpec>(both).unwrap().check(), []);
         check_table("values = { loss = [] }", "values.loss", "`loss` lists no summary");
         check_table(
             "rows = ['a']\norder = { b = [1] }",

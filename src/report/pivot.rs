@@ -36,11 +36,13 @@ pub fn aggregated(spec: &TableSpec, results: &Results) -> Result<Evaluated, Repo
         printed.push((header("", spec.label(name), alignment(column)), cells));
         columns.push(take(column, &firsts)?);
     }
-    for value in &values {
+    for (index, value) in values.iter().enumerate() {
+        let counted =
+            values[..index].iter().any(|v| v.name == value.name && v.aggregate.spread().is_some());
         for (group, &first) in spread.first.iter().enumerate() {
             let label = select::label(frame, &spec.columns, first, &|name| name)?;
             let shown = select::label(frame, &spec.columns, first, &|name| spec.label(name))?;
-            columns.extend(value.columns(group, &label, &order));
+            columns.extend(value.columns(group, &label, &order, counted));
             printed.push(value.printed(group, &shown, &order, spec.digits));
         }
     }
@@ -266,6 +268,16 @@ accuracy: mean ± s.e.m., n = 1
         );
         let table = evaluate(toml, &frame()).frame;
         assert_eq!(table.column("accuracy_sem").unwrap().null_count(), 2);
+    }
+
+    #[test]
+    fn an_entropy_and_a_mean_share_their_number_of_values() {
+        let toml = "from = 'p'\nrows = ['source']\nvalues = { accuracy = ['mean±sem', 'entropy'] }";
+        let names = evaluate(toml, &frame()).frame;
+        assert_eq!(
+            names.get_column_names()[1..],
+            ["accuracy_mean", "accuracy_sem", "accuracy_n", "accuracy_entropy", "accuracy_se"]
+        );
     }
 
     #[test]

@@ -138,8 +138,14 @@ impl Value {
         column == name || name.strip_prefix(column) == Some(suffix)
     }
 
-    /// Builds the exact columns for one group of columns.
-    pub(crate) fn columns(&self, group: usize, label: &str, order: &[usize]) -> Vec<Column> {
+    /// Builds the exact columns for one group of columns; `counted` where another summary tells the number of values.
+    pub(crate) fn columns(
+        &self,
+        group: usize,
+        label: &str,
+        order: &[usize],
+        counted: bool,
+    ) -> Vec<Column> {
         let base =
             if label.is_empty() { self.name.clone() } else { format!("{}_{label}", self.name) };
         let stats: Vec<&Stat> = order.iter().map(|&row| &self.stats[row][group]).collect();
@@ -151,12 +157,13 @@ impl Value {
         let suffix = self.aggregate.suffix();
         match (self.aggregate, self.aggregate.spread()) {
             (_, Some(spread)) => {
-                let n: Vec<i64> = stats.iter().map(|stat| stat.n as i64).collect();
-                vec![
-                    floats(suffix, mean),
-                    floats(&format!("_{spread}"), |stat| stat.spread),
-                    Series::new(format!("{base}_n").into(), n).into(),
-                ]
+                let mut columns =
+                    vec![floats(suffix, mean), floats(&format!("_{spread}"), |stat| stat.spread)];
+                if !counted {
+                    let n: Vec<i64> = stats.iter().map(|stat| stat.n as i64).collect();
+                    columns.push(Series::new(format!("{base}_n").into(), n).into());
+                }
+                columns
             }
             (Aggregate::Mean | Aggregate::Median | Aggregate::Std | Aggregate::Sem, None) => {
                 vec![floats(suffix, mean)]
