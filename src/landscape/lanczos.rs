@@ -95,7 +95,7 @@ pub struct Ends {
     /// All Ritz values, ascending.
     pub values: Vec<f64>,
     /// What rounding may shift them by.
-    rounding: f64,
+    pub rounding: f64,
 }
 
 /// A number that an eigenvalue is near.

@@ -5,6 +5,8 @@ pub mod shared;
 pub mod activations;
 pub mod critical_analytic;
 pub mod critical_classify;
+#[cfg(test)]
+mod critical_classify_tests;
 pub mod critical_grid;
 pub mod critical_search;
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub struct Instruments {
 }
 
 /// The measures at one point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
     /// The loss.
     pub loss: f64,
@@ -59,7 +59,7 @@ pub struct Diagnosis {
 }
 
 /// What is known of the eigenvalues.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Spectrum {
     /// All of them, ascending.
     Whole(Vec<f64>),
@@ -68,7 +68,7 @@ pub enum Spectrum {
 }
 
 impl Instruments {
-    /// Measures a point; says why where it cannot be measured.
+    /// Measures a point, but for the nearest analytic one; says why where it cannot be measured.
     pub fn measure(&self, loss: &dyn Objective, theta: &[f64]) -> Result<Diagnosis, String> {
         let point = loss.evaluate(theta);
         if !point.is_finite() {
@@ -76,7 +76,11 @@ impl Instruments {
         }
         let measured =
             if theta.len() <= self.dense_up_to { self.whole(&*point) } else { self.large(&*point) };
-        let mut found = measured.map_err(|error| error.to_string())?;
+        measured.map_err(|error| error.to_string())
+    }
+
+    /// Finds the analytic critical point that is nearest, where they are known.
+    pub fn find_nearest(&self, theta: &[f64], mut found: Diagnosis) -> Result<Diagnosis, String> {
         let nearest = self
             .analytic
             .as_ref()

@@ -13,6 +13,7 @@ pub mod film;
 pub mod findings;
 pub mod geometry;
 pub mod layers;
+pub mod measured;
 pub mod methods;
 pub mod network;
 mod newton_methods;

@@ -140,7 +140,7 @@ type Row = [f64; BEFORE_REPORT + REPORT];
 const BEFORE_REPORT: usize = 14;
 
 /// Numbers of a report.
-const REPORT: usize = 8;
+pub(super) const REPORT: usize = 8;
 
 /// Of each search: 0 to 2 as it waits, is under way or has ended; its status, or -1; how many rows of the trace and
 /// carried numbers it has; whether it has a flattest point, and at which iteration.
@@ -310,12 +310,12 @@ fn from_row((iteration, row): (usize, &Row)) -> anyhow::Result<TraceRow> {
     })
 }
 
-fn to_numbers(report: &Report) -> [f64; REPORT] {
+pub(super) fn to_numbers(report: &Report) -> [f64; REPORT] {
     let Report { flag, iterations, relres, relares, anorm, acond, xnorm, axnorm } = *report;
     [flag.code() as f64, iterations as f64, relres, relares, anorm, acond, xnorm, axnorm]
 }
 
-fn from_numbers(numbers: &[f64; REPORT]) -> anyhow::Result<Report> {
+pub(super) fn from_numbers(numbers: &[f64; REPORT]) -> anyhow::Result<Report> {
     let [flag, iterations, relres, relares, anorm, acond, xnorm, axnorm] = *numbers;
     let flag = Flag::from_code(flag as i64).context("a flag is unknown")?;
     let iterations = iterations as usize;
