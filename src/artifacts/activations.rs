@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value as Json, json};
 
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// The answers of some layers to the same stimuli.
@@ -62,11 +62,11 @@ impl Artifact for Activations {
     const TYPE: &'static str = "activations";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
         let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
-        let mut file = TensorFile::about(json!({ "layers": names }))
-            .with(LABELS, Tensor::u32(self.labels.clone()));
+        let mut file = TensorViews::about(json!({ "layers": names }))
+            .with(LABELS, TensorView::u32(&self.labels));
         for layer in &self.layers {
-            let shape = [self.count, layer.features];
-            file = file.with(&layer.name, Tensor::f32(&shape, layer.values.clone()));
+            let values = TensorView::f32(&[self.count, layer.features], &layer.values);
+            file = file.with(&layer.name, values);
         }
         file.save(&folder.join(FILE))
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::images::Images;
-use super::tensor::TensorFile;
+use super::tensor::{TensorFile, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// Labeled images in two parts.
@@ -28,7 +28,7 @@ const FILE: &str = "dataset.safetensors";
 impl Artifact for Dataset {
     const TYPE: &'static str = "dataset";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        let file = self.train.put(TensorFile::default(), "train_");
+        let file = self.train.put(TensorViews::default(), "train_");
         self.test.put(file, "test_").save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// Stretches of a movie, in order and apart from each other.
@@ -21,9 +21,9 @@ const FILE: &str = "events.safetensors";
 impl Artifact for Events {
     const TYPE: &'static str = "events";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        TensorFile::default()
-            .with("start", Tensor::u32(self.starts.clone()))
-            .with("end", Tensor::u32(self.ends.clone()))
+        TensorViews::default()
+            .with("start", TensorView::u32(&self.starts))
+            .with("end", TensorView::u32(&self.ends))
             .save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use super::dataset::Dataset;
 use super::manifolds::Manifolds;
 use super::movie::Movie;
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files, Source};
 
 /// Images of one size.
@@ -51,10 +51,10 @@ impl Images {
     }
 
     /// Puts the images into a file under a prefix.
-    pub fn put(&self, file: TensorFile, prefix: &str) -> TensorFile {
+    pub fn put<'a>(&'a self, file: TensorViews<'a>, prefix: &str) -> TensorViews<'a> {
         let shape = [self.count, self.channels, self.height, self.width];
-        file.with(&format!("{prefix}images"), Tensor::f32(&shape, self.pixels.clone()))
-            .with(&format!("{prefix}labels"), Tensor::u32(self.labels.clone()))
+        file.with(&format!("{prefix}images"), TensorView::f32(&shape, &self.pixels))
+            .with(&format!("{prefix}labels"), TensorView::u32(&self.labels))
     }
 
     /// Takes the images under a prefix out of a file.
@@ -72,7 +72,7 @@ const FILE: &str = "images.safetensors";
 impl Artifact for Images {
     const TYPE: &'static str = "images";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        self.put(TensorFile::default(), "").save(&folder.join(FILE))
+        self.put(TensorViews::default(), "").save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         Self::take(&mut TensorFile::load(files.path(FILE)?)?, "")

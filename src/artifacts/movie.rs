@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value as Json, json};
 
-use super::tensor::{self, TensorFile, TensorView};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// Frames over time.
@@ -63,7 +63,7 @@ impl Artifact for Movie {
             about["pitch_mm"] = json!(pitch);
         }
         let frames = TensorView::f32(&shape, &self.data);
-        tensor::write(&folder.join(FILE), &about, &[(FRAMES, frames)])
+        TensorViews::about(about).with(FRAMES, frames).save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {
         let mut file = TensorFile::load(files.path(FILE)?)?;

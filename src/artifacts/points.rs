@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// Places in the parameter space of one loss.
@@ -35,8 +35,8 @@ impl Points {
 impl Artifact for Points {
     const TYPE: &'static str = "points";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        TensorFile::about(self.problem.clone())
-            .with("theta", Tensor::f64(&[self.count(), self.dimension], self.thetas.clone()))
+        TensorViews::about(self.problem.clone())
+            .with("theta", TensorView::f64(&[self.count(), self.dimension], &self.thetas))
             .save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {

@@ -73,35 +73,43 @@ impl Tensor {
             Data::U32(data) => (Dtype::U32, bytemuck::cast_slice(data)),
             Data::I64(data) => (Dtype::I64, bytemuck::cast_slice(data)),
         };
-        TensorView { shape: &self.shape, dtype, bytes }
+        TensorView { shape: Cow::Borrowed(&self.shape), dtype, bytes }
     }
 }
 
 /// A tensor whose numbers stay where they are while they are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TensorView<'a> {
-    shape: &'a [usize],
+    shape: Cow<'a, [usize]>,
     dtype: Dtype,
     bytes: &'a [u8],
 }
 
 impl<'a> TensorView<'a> {
     /// Sees 32-bit floats as a tensor.
-    pub fn f32(shape: &'a [usize], data: &'a [f32]) -> Self {
-        debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
-        Self { shape, dtype: Dtype::F32, bytes: bytemuck::cast_slice(data) }
+    pub fn f32(shape: &[usize], data: &'a [f32]) -> Self {
+        Self::of(shape, data, Dtype::F32)
     }
 
     /// Sees 64-bit floats as a tensor.
-    pub fn f64(shape: &'a [usize], data: &'a [f64]) -> Self {
+    pub fn f64(shape: &[usize], data: &'a [f64]) -> Self {
+        Self::of(shape, data, Dtype::F64)
+    }
+
+    /// Sees whole numbers from 0 on as a tensor of one dimension.
+    pub fn u32(data: &'a [u32]) -> Self {
+        Self::of(&[data.len()], data, Dtype::U32)
+    }
+
+    fn of<T: bytemuck::NoUninit>(shape: &[usize], data: &'a [T], dtype: Dtype) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len(), "the shape fits the data");
-        Self { shape, dtype: Dtype::F64, bytes: bytemuck::cast_slice(data) }
+        Self { shape: shape.to_vec().into(), dtype, bytes: bytemuck::cast_slice(data) }
     }
 }
 
 /// A tensor that is laid out: its bytes are noted in the order of the format, and stay where they are.
 struct Laid<'a, 'b> {
-    tensor: TensorView<'a>,
+    tensor: &'a TensorView<'a>,
     pieces: &'b RefCell<Vec<&'a [u8]>>,
 }
 
@@ -110,7 +118,7 @@ impl View for Laid<'_, '_> {
         self.tensor.dtype
     }
     fn shape(&self) -> &[usize] {
-        self.tensor.shape
+        &self.tensor.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
         self.pieces.borrow_mut().push(self.tensor.bytes);
@@ -121,17 +129,39 @@ impl View for Laid<'_, '_> {
     }
 }
 
-/// Writes a file of tensors and what there is to say about them, without a copy of their numbers.
-pub fn write(path: &Path, about: &Json, tensors: &[(&str, TensorView<'_>)]) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_types, reason = "the crate asks for it; it holds one entry")]
-    let about = (!about.is_null())
-        .then(|| std::collections::HashMap::from([(ABOUT.to_owned(), about.to_string())]));
-    let pieces = RefCell::new(Vec::with_capacity(tensors.len()));
-    let laid = tensors.iter().map(|&(name, tensor)| (name, Laid { tensor, pieces: &pieces }));
-    let header = safetensors::serialize(laid, about)?;
-    let mut pieces = pieces.take();
-    pieces.insert(0, &header);
-    Ok(files::write_pieces(path, &pieces)?)
+/// A file of tensors that are written from where they are, without a copy of their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct TensorViews<'a> {
+    tensors: Vec<(String, TensorView<'a>)>,
+    about: Json,
+}
+
+impl<'a> TensorViews<'a> {
+    /// Begins a file with what there is to say about its tensors.
+    pub fn about(about: Json) -> Self {
+        Self { tensors: Vec::new(), about }
+    }
+
+    /// Adds a tensor.
+    #[must_use]
+    pub fn with(mut self, name: &str, tensor: TensorView<'a>) -> Self {
+        self.tensors.push((name.to_owned(), tensor));
+        self
+    }
+
+    /// Writes the file.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_types, reason = "the crate asks for it; it holds one entry")]
+        let about = (!self.about.is_null())
+            .then(|| std::collections::HashMap::from([(ABOUT.to_owned(), self.about.to_string())]));
+        let pieces = RefCell::new(Vec::with_capacity(self.tensors.len()));
+        let laid =
+            self.tensors.iter().map(|(name, tensor)| (name, Laid { tensor, pieces: &pieces }));
+        let header = safetensors::serialize(laid, about)?;
+        let mut pieces = pieces.take();
+        pieces.insert(0, &header);
+        Ok(files::write_pieces(path, &pieces)?)
+    }
 }
 
 /// Tensors by name, and what else there is to say about them.
@@ -183,9 +213,9 @@ impl TensorFile {
 
     /// Writes the file.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let views: Vec<_> =
-            self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
-        write(path, &self.about, &views)
+        let views = TensorViews::about(self.about.clone());
+        let tensors = self.tensors.iter();
+        tensors.fold(views, |views, (name, tensor)| views.with(name, tensor.view())).save(path)
     }
 
     /// Reads a file.
@@ -281,10 +311,10 @@ mod tests {
         assert!(back.clone().take_rows::<3>("rows").is_err());
         back.save(&path).unwrap();
         assert_eq!(files::read(&path).unwrap(), first);
-        let views = back.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).rev();
-        let views: Vec<_> = views.map(|(name, tensor)| (name, tensor.view())).collect();
-        let views: Vec<_> = views.iter().map(|(name, view)| (name.as_str(), *view)).collect();
-        write(&path, &back.about, &views).unwrap();
+        let turned = back.tensors.iter().rev();
+        let views = TensorViews::about(back.about.clone());
+        let views = turned.fold(views, |views, (name, tensor)| views.with(name, tensor.view()));
+        views.save(&path).unwrap();
         assert_eq!(files::read(&path).unwrap(), first, "whatever order they are given in");
         assert_eq!(back.take_f32::<2>("x").unwrap().0, [2, 3]);
         assert!(back.take_f64::<2>("y").is_err() && back.take_u32("w").is_err());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::tensor::{Tensor, TensorFile};
+use super::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::stage::{Artifact, Files};
 
 /// Parameters along training.
@@ -28,10 +28,10 @@ impl Artifact for Trajectory {
     const TYPE: &'static str = "trajectory";
     fn save(&self, folder: &Path) -> anyhow::Result<()> {
         let count = self.losses.len();
-        TensorFile::about(self.problem.clone())
-            .with("step", Tensor::u32(self.steps.clone()))
-            .with("loss", Tensor::f64(&[count], self.losses.clone()))
-            .with("theta", Tensor::f64(&[count, self.dimension], self.thetas.clone()))
+        TensorViews::about(self.problem.clone())
+            .with("step", TensorView::u32(&self.steps))
+            .with("loss", TensorView::f64(&[count], &self.losses))
+            .with("theta", TensorView::f64(&[count, self.dimension], &self.thetas))
             .save(&folder.join(FILE))
     }
     fn load(files: &Files) -> anyhow::Result<Self> {

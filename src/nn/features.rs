@@ -46,6 +46,8 @@ pub fn extract(
             }
             let kept = features.entry(name).or_default();
             kept.columns = rows.len() / batch.len();
+            // All that will come, once: growing would take twice the room at times.
+            kept.values.reserve_exact(images.count() * kept.columns - kept.values.len());
             kept.rows += batch.len();
             kept.values.extend(rows);
         }

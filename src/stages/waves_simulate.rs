@@ -10,7 +10,7 @@ use serde_json::json;
 use super::shared::STATE;
 use super::shared::film::{self, Calibration};
 use crate::artifacts::movie::Movie;
-use crate::artifacts::tensor::{self, TensorFile, TensorView};
+use crate::artifacts::tensor::{TensorFile, TensorView, TensorViews};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::context::Context;
 use crate::engine::failure::{Failure, FailureKind};
@@ -199,11 +199,10 @@ impl Checkpoint for Reached {
         let shape = [self.state.len(), self.state.first().map_or(0, Vec::len)];
         let kept = [self.frames.len()];
         let state = self.state.concat();
-        let tensors = [
-            ("state", TensorView::f64(&shape, &state)),
-            ("frames", TensorView::f32(&kept, &self.frames)),
-        ];
-        tensor::write(&folder.join(STATE), &json!({ "step": self.step }), &tensors)
+        TensorViews::about(json!({ "step": self.step }))
+            .with("state", TensorView::f64(&shape, &state))
+            .with("frames", TensorView::f32(&kept, &self.frames))
+            .save(&folder.join(STATE))
     }
 
     fn load(files: &Files) -> anyhow::Result<Self> {
