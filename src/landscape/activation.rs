@@ -80,20 +80,12 @@ fn sigmoid(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: [Activation; 6] = [
-        Activation::Linear,
-        Activation::Swish,
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Softplus,
-        Activation::Sigmoid,
-    ];
+    use crate::landscape::fixtures::ACTIVATIONS;
 
     #[test]
     fn derivatives_are_those_of_finite_differences() {
         let step = 1e-5;
-        for activation in ALL {
+        for activation in ACTIVATIONS {
             for x in [-3.0, -0.7, -0.1, 0.2, 1.3, 4.0] {
                 let (low, here, high) = (
                     activation.respond(x - step),
@@ -125,7 +117,7 @@ mod tests {
 
     #[test]
     fn far_inputs_stay_finite_and_nan_is_passed_on() {
-        for activation in ALL {
+        for activation in ACTIVATIONS {
             for x in [-1e300, -1e4, 1e4, 1e300] {
                 let r = activation.respond(x);
                 assert!((r.value + r.slope + r.curvature).is_finite(), "{activation:?} {x}: {r:?}");

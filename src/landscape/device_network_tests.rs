@@ -4,41 +4,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::Device;
 
-use crate::{
-    landscape::{
-        activation::Activation,
-        data::{Data, Targets},
-        device_network::DeviceNetwork,
-        error::LandscapeError,
-        gathered::{Batch, search_all},
-        gradient_norm::{self, GradientNormOptions},
-        minres_qlp::SolverOptions,
-        network::{Architecture, Cost, Network},
-        newton_mr::{self, NewtonMrOptions},
-        objective::{Matrix, Objective},
-        search::{Control, Outcome, SearchOptions},
-        vector,
-    },
-    rng::Streams,
+use crate::landscape::{
+    activation::Activation,
+    data::{Data, Targets},
+    device_network::DeviceNetwork,
+    error::LandscapeError,
+    fixtures::{each_case, normal, relative},
+    gathered::{Batch, search_all},
+    gradient_norm::{self, GradientNormOptions},
+    minres_qlp::SolverOptions,
+    network::{Architecture, Cost, Network},
+    newton_mr::{self, NewtonMrOptions},
+    objective::{Matrix, Objective},
+    search::{Control, Outcome, SearchOptions},
+    vector,
 };
-
-fn normal(n: usize, purpose: &str) -> Vec<f64> {
-    let mut values = vec![0.0; n];
-    Streams::new(5, "test").stream(purpose).fill_normal(&mut values);
-    values
-}
-
-/// 150 samples: more than a block of our own kernels.
-fn network(activation: Activation, cost: Cost, bias: bool, l2: f64) -> Network {
-    let samples = 150;
-    let targets = match cost {
-        Cost::MeanSquaredError => Targets::Values(normal(samples * 3, "targets")),
-        Cost::CrossEntropy => Targets::Labels((0..samples).map(|s| s * s % 3).collect()),
-    };
-    let inputs = normal(samples * 5, "inputs");
-    let architecture = Architecture { sizes: vec![5, 7, 4, 3], bias, activation, cost, l2 };
-    Network::new(architecture, Data { samples, inputs, targets }).unwrap()
-}
 
 fn autoencoder() -> Network {
     let data = Data { samples: 40, inputs: normal(40 * 4, "inputs"), targets: Targets::Inputs };
@@ -62,29 +42,17 @@ fn on_device(network: &Network, device: &Device, seats: usize) -> DeviceNetwork 
 }
 
 fn assert_near(found: &[f64], expected: &[f64], case: &str) {
-    let error = vector::norm(&vector::moved(found, -1.0, expected)) / vector::norm(expected);
+    let error = relative(found, expected);
     assert!(error < 1e-13, "{case}: {error}");
 }
 
 #[test]
 fn losses_gradients_and_products_are_those_of_our_own_kernels() {
-    for activation in [
-        Activation::Linear,
-        Activation::Swish,
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Softplus,
-        Activation::Sigmoid,
-    ] {
-        for cost in [Cost::MeanSquaredError, Cost::CrossEntropy] {
-            for (bias, l2) in [(true, 0.0), (false, 0.7)] {
-                let case = format!("{activation:?} {cost:?} bias {bias} l2 {l2}");
-                for device in devices() {
-                    compare(&network(activation, cost, bias, l2), &device, &case);
-                }
-            }
+    each_case(|network, case| {
+        for device in devices() {
+            compare(network, &device, case);
         }
-    }
+    });
 }
 
 #[test]

@@ -6,10 +6,9 @@
 //! the others empty, so a search takes the same course whichever go on beside it.
 
 use std::{
-    collections::BTreeMap,
     mem, panic,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Sender, channel},
     },
@@ -58,9 +57,10 @@ pub fn search_all<T: Send>(
         dim: batch.dim(),
         round: Mutex::new(Round {
             active: seats,
-            waiting: Vec::new(),
+            evaluations: Vec::new(),
+            products: Vec::new(),
             evaluated: 0,
-            placed: BTreeMap::new(),
+            placed: vec![0; seats],
             error: None,
             batch,
         }),
@@ -143,102 +143,91 @@ struct Gathering<B> {
 struct Round<B> {
     /// Seats whose searches go on: when as many wait, it is time.
     active: usize,
-    waiting: Vec<Request>,
-    /// How many points were evaluated: each has a number.
+    evaluations: Vec<Evaluation>,
+    products: Vec<Product>,
+    /// How many points were evaluated: each has a number, from 1.
     evaluated: u64,
-    /// Which point a seat is at.
-    placed: BTreeMap<usize, u64>,
+    /// Which point each seat is at; 0 at none.
+    placed: Vec<u64>,
     error: Option<LandscapeError>,
     batch: B,
 }
 
-struct Request {
+/// A seat that asks for a point's number, loss and gradient.
+struct Evaluation {
     seat: usize,
-    wanted: Wanted,
-    answer: Sender<Answer>,
+    theta: Arc<[f64]>,
+    answer: Sender<(u64, f64, Vec<f64>)>,
 }
 
-impl Request {
-    /// Its seat and vector, if it asks for a product with this matrix.
-    fn vector(&self, wanted: Matrix) -> Option<(&Self, (usize, &[f64]))> {
-        match &self.wanted {
-            Wanted::Product { matrix, v, .. } => {
-                (*matrix == wanted).then_some((self, (self.seat, v.as_slice())))
-            }
-            Wanted::Evaluation { .. } => None,
-        }
-    }
-}
-
-enum Wanted {
-    Evaluation { theta: Vec<f64> },
-    Product { matrix: Matrix, point: u64, theta: Vec<f64>, v: Vec<f64> },
-}
-
-enum Answer {
-    Evaluation { point: u64, loss: f64, gradient: Vec<f64> },
-    Product(Vec<f64>),
+/// A seat that asks for a product of a matrix at a point.
+struct Product {
+    seat: usize,
+    matrix: Matrix,
+    point: u64,
+    theta: Arc<[f64]>,
+    v: Vec<f64>,
+    answer: Sender<Vec<f64>>,
 }
 
 impl<B: Batch> Round<B> {
-    /// Answers all requests once every search waits.
+    /// Answers all once every search waits.
     fn advance(&mut self) {
-        if self.waiting.is_empty() || self.waiting.len() < self.active {
+        let waiting = self.evaluations.len() + self.products.len();
+        if waiting == 0 || waiting < self.active {
             return;
         }
-        let mut requests = mem::take(&mut self.waiting);
-        requests.sort_by_key(|request| request.seat);
-        if self.error.is_none()
-            && let Err(error) = self.answer(&requests)
-        {
-            self.error = Some(error);
+        let mut evaluations = mem::take(&mut self.evaluations);
+        let mut products = mem::take(&mut self.products);
+        evaluations.sort_by_key(|asked| asked.seat);
+        products.sort_by_key(|asked| asked.seat);
+        if self.error.is_none() {
+            let answered = self.evaluate(&evaluations).and_then(|()| self.multiply(&products));
+            self.error = answered.err();
         }
         // Whoever has no answer by now finds its channel closed.
     }
 
-    fn answer(&mut self, requests: &[Request]) -> Result<(), LandscapeError> {
-        let (mut evaluations, mut thetas) = (Vec::new(), Vec::new());
-        let mut moved = Vec::new();
-        for request in requests {
-            match &request.wanted {
-                Wanted::Evaluation { theta } => {
-                    evaluations.push(request);
-                    thetas.push(theta.as_slice());
-                }
-                Wanted::Product { point, theta, .. } => {
-                    if self.placed.insert(request.seat, *point) != Some(*point) {
-                        moved.push((request.seat, theta.as_slice()));
-                    }
-                }
-            }
+    fn evaluate(&mut self, asked: &[Evaluation]) -> Result<(), LandscapeError> {
+        if asked.is_empty() {
+            return Ok(());
         }
-        if !evaluations.is_empty() {
-            let found = self.batch.evaluate(&thetas)?;
-            for (request, (loss, gradient)) in evaluations.into_iter().zip(found) {
-                self.evaluated += 1;
-                tell(request, Answer::Evaluation { point: self.evaluated, loss, gradient });
+        let thetas: Vec<&[f64]> = asked.iter().map(|asked| &*asked.theta).collect();
+        let found = self.batch.evaluate(&thetas)?;
+        for (asked, (loss, gradient)) in asked.iter().zip(found) {
+            self.evaluated += 1;
+            asked.answer.send((self.evaluated, loss, gradient)).expect(WAITS);
+        }
+        Ok(())
+    }
+
+    fn multiply(&mut self, asked: &[Product]) -> Result<(), LandscapeError> {
+        let mut moved: Vec<(usize, &[f64])> = Vec::new();
+        for Product { seat, point, theta, .. } in asked {
+            if mem::replace(&mut self.placed[*seat], *point) != *point {
+                moved.push((*seat, theta));
             }
         }
         if !moved.is_empty() {
             self.batch.place(&moved)?;
         }
-        for wanted in [Matrix::Hessian, Matrix::GaussNewton] {
-            let (asking, vectors): (Vec<_>, Vec<_>) =
-                requests.iter().filter_map(|request| request.vector(wanted)).unzip();
-            if !vectors.is_empty() {
-                let products = self.batch.multiply(wanted, &vectors)?;
-                for (request, product) in asking.into_iter().zip(products) {
-                    tell(request, Answer::Product(product));
-                }
+        for matrix in [Matrix::Hessian, Matrix::GaussNewton] {
+            let asked: Vec<&Product> =
+                asked.iter().filter(|asked| asked.matrix == matrix).collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let vectors: Vec<(usize, &[f64])> =
+                asked.iter().map(|asked| (asked.seat, asked.v.as_slice())).collect();
+            for (asked, product) in asked.iter().zip(self.batch.multiply(matrix, &vectors)?) {
+                asked.answer.send(product).expect(WAITS);
             }
         }
         Ok(())
     }
 }
 
-fn tell(request: &Request, answer: Answer) {
-    request.answer.send(answer).expect("who asks waits for the answer");
-}
+const WAITS: &str = "who asks waits for the answer";
 
 /// The place of one search, and the loss as it sees it.
 struct Seat<'a, B: Batch> {
@@ -249,12 +238,12 @@ struct Seat<'a, B: Batch> {
 }
 
 impl<B: Batch> Seat<'_, B> {
-    /// Waits for the others and for the answer.
-    fn ask(&self, wanted: Wanted) -> Answer {
+    /// Puts a request into the round, and waits for the others and for the answer.
+    fn ask<A>(&self, put: impl FnOnce(&mut Round<B>, Sender<A>)) -> A {
         let turn = self.asking.lock().expect(NO_PANIC);
         let (answer, answered) = channel();
         let mut round = self.gathering.round.lock().expect(NO_PANIC);
-        round.waiting.push(Request { seat: self.number, wanted, answer });
+        put(&mut round, answer);
         round.advance();
         drop(round);
         let answer = answered.recv();
@@ -280,13 +269,12 @@ impl<B: Batch> Objective for Seat<'_, B> {
 
     fn evaluate(&self, theta: &[f64]) -> Box<dyn Point + '_> {
         assert_eq!(theta.len(), self.dim(), "theta has one entry a parameter");
-        let theta = theta.to_vec();
-        match self.ask(Wanted::Evaluation { theta: theta.clone() }) {
-            Answer::Evaluation { point, loss, gradient } => {
-                Box::new(SeatedPoint { seat: self, point, theta, loss, gradient })
-            }
-            Answer::Product(_) => unreachable!("answers are of the kind that was asked for"),
-        }
+        let theta: Arc<[f64]> = theta.into();
+        let (point, loss, gradient) = self.ask(|round, answer| {
+            let asked = Evaluation { seat: self.number, theta: Arc::clone(&theta), answer };
+            round.evaluations.push(asked);
+        });
+        Box::new(SeatedPoint { seat: self, point, theta, loss, gradient })
     }
 }
 
@@ -294,18 +282,24 @@ impl<B: Batch> Objective for Seat<'_, B> {
 struct SeatedPoint<'a, B: Batch> {
     seat: &'a Seat<'a, B>,
     point: u64,
-    theta: Vec<f64>,
+    theta: Arc<[f64]>,
     loss: f64,
     gradient: Vec<f64>,
 }
 
 impl<B: Batch> SeatedPoint<'_, B> {
     fn product(&self, matrix: Matrix, v: &[f64], out: &mut [f64]) {
-        let (point, theta, v) = (self.point, self.theta.clone(), v.to_vec());
-        match self.seat.ask(Wanted::Product { matrix, point, theta, v }) {
-            Answer::Product(product) => out.copy_from_slice(&product),
-            Answer::Evaluation { .. } => unreachable!("answers are of the kind that was asked for"),
-        }
+        let product = self.seat.ask(|round, answer| {
+            round.products.push(Product {
+                seat: self.seat.number,
+                matrix,
+                point: self.point,
+                theta: Arc::clone(&self.theta),
+                v: v.to_vec(),
+                answer,
+            });
+        });
+        out.copy_from_slice(&product);
     }
 }
 

@@ -57,4 +57,6 @@ pub mod pca;
 mod published_rates;
 
 pub mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod vector;

@@ -251,50 +251,10 @@ fn check(architecture: &Architecture, data: &Data) -> Result<(usize, usize), Lan
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::landscape::{hessian, vector};
-
-    const ACTIVATIONS: [Activation; 6] = [
-        Activation::Linear,
-        Activation::Swish,
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Softplus,
-        Activation::Sigmoid,
-    ];
-
-    fn normal(n: usize, purpose: &str) -> Vec<f64> {
-        let mut values = vec![0.0; n];
-        Streams::new(11, "test").stream(purpose).fill_normal(&mut values);
-        values
-    }
-
-    /// 150 samples, so that one block is full and the other padded.
-    fn network(activation: Activation, cost: Cost, bias: bool, l2: f64) -> Network {
-        let samples = 150;
-        let targets = match cost {
-            Cost::MeanSquaredError => Targets::Values(normal(samples * 3, "targets")),
-            Cost::CrossEntropy => Targets::Labels((0..samples).map(|s| s * s % 3).collect()),
-        };
-        let inputs = normal(samples * 5, "inputs");
-        let sizes = vec![5, 7, 4, 3];
-        let architecture = Architecture { sizes, bias, activation, cost, l2 };
-        Network::new(architecture, Data { samples, inputs, targets }).unwrap()
-    }
-
-    fn each_case(mut check: impl FnMut(&Network, &str)) {
-        for activation in ACTIVATIONS {
-            for cost in [Cost::MeanSquaredError, Cost::CrossEntropy] {
-                for (bias, l2) in [(true, 0.0), (false, 0.7)] {
-                    let case = format!("{activation:?} {cost:?} bias {bias} l2 {l2}");
-                    check(&network(activation, cost, bias, l2), &case);
-                }
-            }
-        }
-    }
-
-    fn relative(found: &[f64], expected: &[f64]) -> f64 {
-        vector::norm(&vector::moved(found, -1.0, expected)) / vector::norm(expected)
-    }
+    use crate::landscape::{
+        fixtures::{each_case, network, normal, relative},
+        hessian, vector,
+    };
 
     #[test]
     fn gradients_are_those_of_finite_differences() {

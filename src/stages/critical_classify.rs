@@ -153,7 +153,7 @@ fn two_thousand() -> usize {
 
 impl Stage for CriticalClassify {
     const KIND: &'static str = "critical.classify";
-    /// 3: tables `critical`, `components` and `density`, and columns that mark what is critical and flat.
+    /// 4: sums over samples are rounded once a product.
     const VERSION: u32 = 4;
     const DETERMINISM: Determinism = Determinism::Machine;
     const EXAMPLE: &'static str = r#"
@@ -227,7 +227,7 @@ impl Stage for CriticalClassify {
             measured.and_then(|found| instruments.find_nearest(theta, found))
         };
         let measured: Vec<Result<Diagnosis, String>> =
-            thetas.iter().zip(measured.0).map(nearest).collect();
+            thetas.par_iter().zip(measured.0).map(nearest).collect();
         if let Some(Err(error)) = measured.first()
             && measured.iter().all(Result::is_err)
         {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::STATE;
 use super::diagnosis::{Diagnosis, Spectrum};
-use super::searches::{REPORT, from_numbers, to_numbers};
+use super::searches::{REPORT, cut, from_numbers, to_numbers};
 use crate::artifacts::tensor::{Tensor, TensorFile};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::stage::Files;
@@ -97,9 +97,7 @@ struct Left<'a>(&'a [f64]);
 
 impl<'a> Left<'a> {
     fn take(&mut self, count: usize) -> anyhow::Result<&'a [f64]> {
-        let (first, rest) = self.0.split_at_checked(count).context("a tensor is too short")?;
-        self.0 = rest;
-        Ok(first)
+        cut(&mut self.0, count)
     }
 
     fn number(&mut self) -> anyhow::Result<f64> {

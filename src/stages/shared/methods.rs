@@ -289,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_search_keeps_grows_with_the_vectors_that_it_keeps() {
+        let vectors = |text: &str| method(text).numbers(1000) / 1000 - 30;
+        assert_eq!(vectors("newton_mr = {}"), 0);
+        assert_eq!(vectors("newton_mr = { reorthogonalize = true }"), 1000);
+        assert_eq!(vectors("newton_mr = { reorthogonalize = true, inner_iterations = 50 }"), 50);
+        assert_eq!(vectors("saddle_free_newton = { krylov = 7 }"), 7);
+        assert_eq!(vectors("damped_newton = { dampings = [1.0, 2.0], inner_iterations = 9 }"), 20);
+        assert_eq!(vectors("gradient_norm = {}"), 0);
+    }
+
+    #[test]
     fn the_number_of_steps_is_the_one_published_for_the_method() {
         assert_eq!(method("newton_mr = {}").iterations(), 500);
         assert_eq!(method("damped_newton = {}").iterations(), 500);

@@ -253,7 +253,7 @@ impl Parts<'_> {
 }
 
 /// Cuts the first numbers off.
-fn cut<'a, T>(from: &mut &'a [T], count: usize) -> anyhow::Result<&'a [T]> {
+pub(super) fn cut<'a, T>(from: &mut &'a [T], count: usize) -> anyhow::Result<&'a [T]> {
     let (first, rest) = from.split_at_checked(count).context("a tensor is too short")?;
     *from = rest;
     Ok(first)
